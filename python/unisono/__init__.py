@@ -39,6 +39,7 @@ from unisono._options import (
 )
 from unisono._queue.queue import Queue
 from unisono.errors import (
+    ArgumentError,
     CommandAmbiguous,
     CommandCancelled,
     CommandError,
@@ -111,6 +112,7 @@ if TYPE_CHECKING:
     from unisono.explaining import Explanation, explain
 
 __all__ = [
+    "ArgumentError",
     "AsyncClient",
     "AsyncPages",
     "AsyncResult",
@@ -258,7 +260,10 @@ if not TYPE_CHECKING:
         if name in _MODULES:
             return import_module(f"unisono.{name}")
         if name not in _MODULE_OF:
-            raise AttributeError(f"module 'unisono' has no attribute {name!r}", name=name, obj=sys.modules[__name__])
+            from unisono._keywords import attribute_of_module
+
+            message = f"module 'unisono' has no attribute {name!r}{attribute_of_module(name)}"
+            raise AttributeError(message, name=name, obj=sys.modules[__name__])
         # Kept, so that it is asked for once.
         found = globals()[name] = getattr(import_module(f"unisono.{_MODULE_OF[name]}"), name)
         return found

@@ -27,6 +27,8 @@ from typing import Any, Literal, TypeAlias, Unpack, overload
 from unisono import _native
 from unisono._batches.batch import Batch, BatchWork
 from unisono._batches.display import Progress
+from unisono._caller import warn_on_loop
+from unisono._keywords import told
 from unisono._native import CommandOutcome
 from unisono._options import CommandOptions, Part, RunOptions
 from unisono.errors import UsageError
@@ -54,6 +56,7 @@ def each(
     progress: Progress = False,
     **options: Unpack[CommandOptions],
 ) -> Batch[CommandOutcome[bytes]]: ...
+@told("commands.each", CommandOptions)
 def each(
     commands: Any,
     *,
@@ -79,7 +82,7 @@ def each(
         **options: As on the command line.
 
     Raises:
-        UsageError: When an option is not what it should be; as the batch starts.
+        UsageError: When an option is not what it should be.
 
     >>> batch = each([["echo", "pods"], ["printf", "[1, 2]"], ["sh", "-c", "echo no >&2; exit 3"]], keep_order=True)
     >>> echo, printf, sh = batch
@@ -114,6 +117,7 @@ def run(
 def run(
     argv: Argv | str, *, check: bool = False, text: Literal[True], **options: Unpack[RunOptions]
 ) -> CommandOutcome[str]: ...
+@told("commands.run", RunOptions)
 def run(
     argv: Argv | str, *, check: bool = False, text: bool = False, **options: Unpack[RunOptions]
 ) -> CommandOutcome[Any]:
@@ -139,8 +143,10 @@ def run(
     >>> run(["sleep", "60"], timeout=0.05).kind
     'timed_out'
     """
-    with _one(argv, text, options) as batch:
-        return _only(list(batch), check)
+    batch = _one(argv, text, options)
+    warn_on_loop("`commands.run`", "write `await commands.run_async(...)`")
+    with batch:
+        return _only(batch._outcomes(), check)
 
 
 @overload
@@ -188,8 +194,10 @@ def _is_text(command: object) -> bool:
 
 def _work(template: Argv | str | None) -> BatchWork[CommandOutcome[Any]]:
     start = functools.partial(_native.commands, template)
+    check = functools.partial(_native.check_commands, template)
     return BatchWork(
         start=start,
+        check=check,
         noun="commands",
         counted=True,
         limit=_native.default_threads(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import multiprocessing
 import pickle
 import queue
@@ -12,12 +13,13 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 if TYPE_CHECKING:
     from unisono._native import FunctionOutcome, Response
 
 __all__ = [
+    "ArgumentError",
     "CommandAmbiguous",
     "CommandCancelled",
     "CommandError",
@@ -85,11 +87,26 @@ else:
 
 
 class Error(Exception):
-    """Base class of everything unisono raises on purpose."""
+    """Base class of everything unisono raises on purpose.
+
+    It can be pickled, and takes its cause and its notes along.
+    """
+
+    def __reduce__(self) -> Any:
+        made, arguments, *state = cast("tuple[Any, ...]", super().__reduce__())
+        kept = {**(state[0] if state else {}), "__cause__": self.__cause__}
+        return (made, arguments, kept) if self.__cause__ is not None else (made, arguments, *state)
 
 
 class UsageError(Error, ValueError):
     """An option or a file is not what it should be; nothing was run."""
+
+
+class ArgumentError(UsageError, TypeError):
+    """A function was called with a keyword that it does not have, or with arguments that it does not take.
+
+    It is a `TypeError`, as of any function of Python's. The message says what was probably meant.
+    """
 
 
 class RunError(Error, RuntimeError):
@@ -378,6 +395,12 @@ class GroupError(Error, ExceptionGroup[Exception]):
         self.outcomes = outcomes
         return self
 
+    def __reduce__(self) -> Any:
+        made, arguments, *state = super().__reduce__()
+        # A view of a mapping cannot be pickled.
+        kept = {**(state[0] if state else {}), "outcomes": dict(self.outcomes)}
+        return made, arguments, kept
+
     def derive(self, exceptions: Sequence[Exception]) -> GroupError:  # type: ignore[override]
         """A part of it, with all outcomes."""
         return GroupError(self.message, exceptions, self.outcomes)
@@ -461,3 +484,28 @@ class RemoteError(PoolError, RuntimeError):
         super().__init__(message)
         self.class_name = class_name
         self.traceback = traceback
+
+
+def with_causes(error: BaseException) -> list[BaseException]:
+    """An exception, its cause, the cause of that, and so on: pickling one leaves its cause behind.
+
+    >>> error = OSError("a")
+    >>> error.__cause__ = KeyError("b")
+    >>> with_causes(error)
+    [OSError('a'), KeyError('b')]
+    """
+    chain = [error]
+    while (cause := chain[-1].__cause__) is not None and cause not in chain:
+        chain.append(cause)
+    return chain
+
+
+def linked(chain: list[BaseException]) -> BaseException:
+    """The first of these exceptions, each with the next one as its cause.
+
+    >>> linked([OSError("a"), KeyError("b")]).__cause__
+    KeyError('b')
+    """
+    for error, cause in itertools.pairwise(chain):
+        error.__cause__ = cause
+    return chain[0]

@@ -24,6 +24,7 @@ from unisono._batches.batch import Batch, BatchWork
 from unisono._batches.display import Progress
 from unisono._batches.given import many, refuse_own_output
 from unisono._functions.batch import batch
+from unisono._keywords import told
 from unisono._native import FileOutcome, Found, FunctionOutcome
 from unisono._options import AnyPath, FileCallOptions, FileOptions, VerifyOptions, WalkOptions
 
@@ -32,6 +33,7 @@ ResultT = TypeVar("ResultT")
 __all__ = ["Found", "digest", "each", "verify", "walk"]
 
 
+@told("files.digest", FileOptions)
 def digest(
     paths: AnyPath | Iterable[AnyPath] | AsyncIterable[AnyPath],
     *,
@@ -51,7 +53,7 @@ def digest(
         **options: As on the command line.
 
     Raises:
-        UsageError: When an option is not what it should be; as the batch starts.
+        UsageError: When an option is not what it should be.
 
     >>> batch = digest([folder], glob="*.txt")
     >>> for outcome in batch:
@@ -65,6 +67,7 @@ def digest(
     return Batch(_DIGEST, _several(paths), progress=progress, options=options)
 
 
+@told("files.each", FileCallOptions)
 def each(
     function: Callable[[Path], ResultT],
     paths: AnyPath | Iterable[AnyPath],
@@ -105,6 +108,7 @@ def each(
     return made
 
 
+@told("files.verify", VerifyOptions)
 def verify(
     manifests: AnyPath | Iterable[AnyPath],
     *,
@@ -125,7 +129,7 @@ def verify(
         **options: As on the command line.
 
     Raises:
-        UsageError: When a manifest cannot be read, or an option is not what it should be; as the batch starts.
+        UsageError: When an option is not what it should be; as the batch starts, when a manifest cannot be read.
 
     >>> manifest = folder / "SHA256SUMS"
     >>> digests = [f"{outcome.result.hex}  {outcome.path}\n" for outcome in digest(folder, glob="*.txt")]
@@ -137,11 +141,16 @@ def verify(
     FileUnlisted('.../b.bin: it is in no manifest')
     """
     reads = tuple(many(_several(manifests), "manifests"))
-    start = functools.partial(_native.verify, list(reads), extra=list(many(_several(extra), "extra")))
-    work = BatchWork(start=start, noun="manifests", counted=False, limit=_THREADS, reads=reads, logger=_LOGGER)
+    folders = list(many(_several(extra), "extra"))
+    start = functools.partial(_native.verify, list(reads), extra=folders)
+    check = functools.partial(_native.check_verify, extra=folders)
+    work = BatchWork(
+        start=start, check=check, noun="manifests", counted=False, limit=_THREADS, reads=reads, logger=_LOGGER
+    )
     return Batch(work, (), progress=progress, options=options)
 
 
+@told("files.walk", WalkOptions)
 def walk(paths: AnyPath | Iterable[AnyPath], **options: Unpack[WalkOptions]) -> Iterator[Found]:
     """Tell what is in folders, by name, and what cannot be looked at.
 
@@ -185,4 +194,6 @@ def _several(paths: AnyPath | _Paths) -> list[AnyPath] | _Paths:
 
 _THREADS = _native.default_threads()
 _LOGGER = logging.getLogger("unisono.files")
-_DIGEST = BatchWork(start=_native.digest, noun="paths", counted=False, limit=_THREADS, logger=_LOGGER)
+_DIGEST = BatchWork(
+    start=_native.digest, check=_native.check_digest, noun="paths", counted=False, limit=_THREADS, logger=_LOGGER
+)

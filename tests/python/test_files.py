@@ -266,8 +266,8 @@ def test_mistakes_are_told_before_anything_is_read(tree):
 
 
 def test_the_limit_is_the_number_of_threads(tree):
-    batch = files.digest(tree)
-    assert 1 <= batch.limit <= len(os.sched_getaffinity(0))
+    with files.digest(tree) as batch:
+        assert 1 <= batch.limit <= len(os.sched_getaffinity(0))
     batch = files.digest(tree, limit=3)
     next(batch)
     assert batch.limit == 3

@@ -79,7 +79,7 @@ def test_everything_that_is_many_is_taken():
     ):
         assert [outcome.result for outcome in unisono.batch(len, given)] == [1]
     for given in (filled, asyncio.Queue(), unisono.Queue(), some()):
-        unisono.batch(len, given)
+        unisono.batch(len, given).close()
 
 
 def test_results_are_not_written_to_what_is_read(tmp_path, server):

@@ -307,6 +307,7 @@ def test_a_thread_that_waits_for_outcomes_hears_that_the_loop_of_their_calls_was
     assert made.report.total == 30
 
 
+@pytest.mark.filterwarnings("ignore:a plain `for` over a batch waits:RuntimeWarning")
 def test_a_batch_is_not_waited_for_on_the_thread_that_its_loop_needs(new_loop):
     made = batch(never, range(30), limit=2)
     loop = new_loop()

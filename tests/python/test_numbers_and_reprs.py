@@ -48,8 +48,8 @@ WHOLE = [
     (lambda value: batch(len, ["a"], limit=value).run(), "limit", 1),
     (lambda value: batch(len, ["a"], key=str, per_key=value).run(), "per_key", 1),
     (lambda value: batch(len, ["a"], retries=value).run(), "retries", 0),
-    (lambda value: setattr(batch(len, ["a"]), "limit", value), "limit", 1),
-    (lambda value: batch(len, ["a"]).set_limits(per_key=value), "per_key", 1),
+    (lambda value: setattr(unrun(batch(len, ["a"])), "limit", value), "limit", 1),
+    (lambda value: unrun(batch(len, ["a"])).set_limits(per_key=value), "per_key", 1),
     (lambda value: commands.each(["true"], items=["a"], limit=value).run(), "limit", 1),
     (lambda value: commands.each(["true"], items=["a"], max_output=value).run(), "max_output", 0),
     (lambda value: files.digest(["a"], limit=value).run(), "limit", 1),
@@ -104,6 +104,12 @@ SECONDS = [
 def with_client(value):
     with Client() as client:
         client.set_limits(per_host=value)
+
+
+def unrun(made):
+    """A batch that is not wanted."""
+    made.close()
+    return made
 
 
 def with_pool(value):

@@ -241,6 +241,7 @@ def test_what_a_run_has_not_waited_for_is_back_once_the_thread_that_begins_calls
     assert sorted(work.begun + rest_of(items)) == list(range(MANY))
 
 
+@pytest.mark.filterwarnings("ignore:a plain `for` over a batch waits:RuntimeWarning")
 @pytest.mark.parametrize("end", ["goes on", "is closed", "is closed with tasks that have not begun"])
 def test_what_a_busy_loop_was_handed_is_back_in_the_queue_whether_the_loop_ends_or_goes_on(end):
     # Which a thread takes from, also while the loop is busy.

@@ -1,6 +1,26 @@
 """Mistakes that a type checker is to find: one in each line that says so (`test_types.py`)."""
 
-from unisono import AsyncClient, Client, batch, commands, fetch, files, first, gather, starmap
+from unisono import (
+    AsyncClient,
+    Client,
+    Limiter,
+    Pool,
+    ProcessPool,
+    Queue,
+    Request,
+    ThreadPool,
+    batch,
+    batch_all,
+    commands,
+    fetch,
+    fetch_all,
+    files,
+    first,
+    gather,
+    retry,
+    spawn,
+    starmap,
+)
 
 
 def double(number: int) -> int:
@@ -40,3 +60,27 @@ __ = first(AsyncClient().get("/"), delay="1s")  # wrong: seconds
 Client().pages("/", links=True)  # wrong: it is link
 Client().pages("/", next=True)  # wrong: an expression
 Client(transport="fake")  # wrong: no transport
+Client().get("/", allow_redirects=False)  # wrong: it is follow_redirects
+Client().get("/", verify=False)  # wrong: it is the client's
+Client().request("GET", "/", stream=True)  # wrong: it is a method
+Client().stream("GET", "/", chunk_size=1)  # wrong: no such thing
+Client().build_request("GET", "/", body="x")  # wrong: it is content
+Client().batch(["/"], max_workers=3)  # wrong: it is limit
+Client().set_limits(per_key=3)  # wrong: it is per_host
+AsyncClient().post("/", cookie={"a": "1"})  # wrong: it is cookies
+Request("https://example.org/", body="x")  # wrong: it is content
+Request("https://example.org/").replace(uri="/")  # wrong: it is url
+Limiter(max_rate="1/s")  # wrong: it is rate
+Limiter(3).set_limits(per_host=3)  # wrong: it is per_key
+Queue(max_size=3)  # wrong: it is maxsize
+retry(stop=3)  # wrong: it is retries
+retry(retry_on=OSError, wait=3)  # wrong: it is base
+ThreadPool(workers=3)  # wrong: it is max_workers
+ProcessPool(threads=3)  # wrong: it is workers
+Pool(max_workers=3)  # wrong: it is processes
+spawn(double, nicer=3)  # wrong: no such thing
+batch_all([], return_exceptions=True)  # wrong: every item has its outcome
+fetch_all(["https://example.org/"], concurrency=3)  # wrong: it is limit
+files.walk("data", recursive=True)  # wrong: it always is
+files.each(len, "data", pattern="*.py")  # wrong: it is glob
+commands.run(["true"], capture_output=True)  # wrong: it always is

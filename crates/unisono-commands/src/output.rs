@@ -32,6 +32,16 @@ impl Output {
     /// How much of a stream is kept in memory.
     pub const IN_MEMORY_BYTES: usize = 1 << 20;
 
+    /// These bytes; `folder` is where the file is made for what is not kept in memory.
+    ///
+    /// # Errors
+    /// Those of the file.
+    pub fn of_bytes(bytes: &[u8], folder: &Path) -> io::Result<Self> {
+        let mut output = Self::default();
+        output.push(bytes, folder)?;
+        Ok(output)
+    }
+
     /// How many bytes there are.
     pub fn len(&self) -> u64 {
         self.length

@@ -83,6 +83,20 @@ impl Special {
         }
     }
 
+    /// What this word stands for: one of its kinds, where it has several.
+    pub fn named(word: &str) -> Option<Self> {
+        let all = [
+            Self::Folder,
+            Self::SymbolicLink,
+            Self::Fifo,
+            Self::Socket,
+            Self::CharacterDevice,
+            Self::Output,
+            Self::Unknown,
+        ];
+        all.into_iter().find(|special| special.as_str() == word)
+    }
+
     /// Why it is not read.
     pub fn why(self) -> &'static str {
         match self {

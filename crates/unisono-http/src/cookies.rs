@@ -92,11 +92,13 @@ impl RequestCookie {
         Self { yields: true, ..self }
     }
 
-    pub(crate) fn name(&self) -> &str {
+    /// Its name.
+    pub fn name(&self) -> &str {
         &self.name
     }
 
-    pub(crate) fn value(&self) -> &str {
+    /// Its value, which is a secret.
+    pub fn value(&self) -> &str {
         &self.value
     }
 

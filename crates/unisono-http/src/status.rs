@@ -22,11 +22,12 @@ impl StatusSet {
     }
 
     /// Its ranges, first and last of each.
-    pub(crate) fn ranges(&self) -> &[(u16, u16)] {
+    pub fn ranges(&self) -> &[(u16, u16)] {
         &self.0
     }
 
-    pub(crate) fn from_ranges(ranges: Vec<(u16, u16)>) -> Self {
+    /// These ranges, first and last of each.
+    pub fn from_ranges(ranges: Vec<(u16, u16)>) -> Self {
         Self(ranges)
     }
 }

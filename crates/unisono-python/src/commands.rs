@@ -28,11 +28,21 @@ use unisono_runner::{
 };
 
 use crate::{
-    options::Keywords,
+    options::{Keywords, ResultsOptions},
     outcomes::CommandOutcome,
     run::{EngineEnds, Face, Run},
     values::path_of,
 };
+
+/// Refuses keywords that are not what they should be, before anything is started.
+#[pyfunction(signature = (template, **keywords))]
+pub fn check_commands(
+    py: Python<'_>,
+    template: Option<&Bound<'_, PyAny>>,
+    keywords: Option<&Bound<'_, PyDict>>,
+) -> PyResult<()> {
+    Parsed::of(py, template, keywords).map(drop)
+}
 
 /// Starts to run commands: with a template one command for each item, without one each item is a command.
 #[pyfunction(signature = (template, *, keep_outcomes, **keywords))]
@@ -42,19 +52,7 @@ pub fn commands(
     keep_outcomes: bool,
     keywords: Option<&Bound<'_, PyDict>>,
 ) -> PyResult<Run> {
-    let keywords = Keywords::new(keywords.unwrap_or(&PyDict::new(py)))?;
-    let surroundings = keywords.surroundings(py)?;
-    let settings = keywords.command_settings(surroundings.per_key.is_some())?;
-    let mut results = keywords.results(surroundings.save.is_some())?;
-    let pipes = if surroundings.input.is_some() { 3 } else { 2 };
-    let commands = match template {
-        Some(command) => CommandMaker::template(&surroundings, command),
-        None => CommandMaker::many(surroundings),
-    };
-    let commands = commands.map_err(|why| keywords.mistake(why))?;
-    let rules = keywords.rules()?;
-    let face = CommandFace { commands, text: keywords.flag("text")? };
-    keywords.finish()?;
+    let Parsed { settings, mut results, rules, face, pipes } = Parsed::of(py, template, keywords)?;
     Run::start(py, face, &settings, keep_outcomes, async move |ends| {
         let EngineEnds { intake, outlet, cancel, monitor, gauge, log } = ends;
         let style = if rules.brief { EachStyle::Brief } else { EachStyle::Full };
@@ -83,6 +81,35 @@ pub fn commands(
         };
         each(plan, cancel, monitor, gauge).await
     })
+}
+
+/// What the keywords say.
+struct Parsed {
+    settings: Settings,
+    results: ResultsOptions,
+    rules: Rules,
+    face: CommandFace,
+    /// How many pipes each command has.
+    pipes: u32,
+}
+
+impl Parsed {
+    fn of(py: Python<'_>, template: Option<&Bound<'_, PyAny>>, keywords: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        let keywords = Keywords::new(keywords.unwrap_or(&PyDict::new(py)))?;
+        let surroundings = keywords.surroundings(py)?;
+        let settings = keywords.command_settings(surroundings.per_key.is_some())?;
+        let results = keywords.results(surroundings.save.is_some())?;
+        let pipes = if surroundings.input.is_some() { 3 } else { 2 };
+        let commands = match template {
+            Some(command) => CommandMaker::template(&surroundings, command),
+            None => CommandMaker::many(surroundings),
+        };
+        let commands = commands.map_err(|why| keywords.mistake(why))?;
+        let rules = keywords.rules()?;
+        let face = CommandFace { commands, text: keywords.flag("text")? };
+        keywords.finish()?;
+        Ok(Self { settings, results, rules, face, pipes })
+    }
 }
 
 struct CommandFace {

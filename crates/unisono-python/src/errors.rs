@@ -125,6 +125,19 @@ fn in_python(hint: &str) -> String {
     SPELLINGS.iter().fold(hint.to_owned(), |text, (command, python)| text.replace(command, python))
 }
 
+/// A function has no such keyword; what is said of it knows what other libraries call those that it has.
+pub fn unexpected(function: &str, keyword: &Bound<'_, PyAny>) -> PyErr {
+    let said = || keyword.py().import("unisono._keywords")?.call_method1("unexpected", (function, keyword));
+    said().map_or_else(|error| error, PyErr::from_value)
+}
+
+/// There is no such attribute; what is said of it knows what other libraries call what is there.
+pub fn no_attribute(object: &Bound<'_, PyAny>, name: &str) -> PyErr {
+    let py = object.py();
+    let said = || py.import("unisono._keywords")?.call_method1("no_attribute", (object, name));
+    said().map_or_else(|error| error, PyErr::from_value)
+}
+
 /// A mistake in what the caller asked for.
 pub fn usage(py: Python<'_>, message: impl Into<String>) -> PyErr {
     raised(py, "UsageError", message.into())

@@ -33,25 +33,25 @@ mod _native {
     #[pymodule_export]
     use super::checks::{printable, refuse_same};
     #[pymodule_export]
-    use super::commands::commands;
+    use super::commands::{check_commands, commands};
     #[pymodule_export]
     use super::ffi::stop_freeing;
     #[pymodule_export]
     use super::files::walk::{Found, Walk};
     #[pymodule_export]
-    use super::files::{default_threads, digest, verify};
+    use super::files::{check_digest, check_verify, default_threads, digest, verify};
     #[pymodule_export]
     use super::forks::{HomeProcess, after_fork_in_child};
     #[pymodule_export]
     use super::functions::retries::{Retries, RetryTicket};
     #[pymodule_export]
-    use super::functions::{CallQueue, functions};
+    use super::functions::{CallQueue, check_functions, functions};
     #[pymodule_export]
     use super::http::client::{ClientCall, ClientEngine, CompletionQueue};
     #[pymodule_export]
     use super::http::expressions::serve_expressions;
     #[pymodule_export]
-    use super::http::fetch::{fetch, fetch_remote, remote_options};
+    use super::http::fetch::{check_fetch, fetch, fetch_remote, remote_options};
     #[pymodule_export]
     use super::http::pager::{Pager, PlainExpression};
     #[pymodule_export]
@@ -59,7 +59,7 @@ mod _native {
     #[pymodule_export]
     use super::http::remote_requests::RemoteRequests;
     #[pymodule_export]
-    use super::http::request::GivenRequest;
+    use super::http::request::{GivenRequest, restored_request};
     #[pymodule_export]
     use super::limiter::wait::PlaceWait;
     #[pymodule_export]
@@ -71,6 +71,8 @@ mod _native {
     #[pymodule_export]
     use super::outcomes::{
         CommandOutcome, CommandResult, Digest, FetchOutcome, FileOutcome, FunctionOutcome, Outcome, Response,
+        restored_command_outcome, restored_command_result, restored_digest, restored_fetch_outcome,
+        restored_file_outcome, restored_function_outcome, restored_response,
     };
     #[pymodule_export]
     use super::pool::is_reading;

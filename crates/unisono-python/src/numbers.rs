@@ -183,7 +183,11 @@ pub fn wait(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Duration> {
     if value.is_instance_of::<PyBool>() {
         return Err(wrong());
     }
-    match value.extract::<f64>() {
+    let number = match value.is_instance_of::<PyDelta>() {
+        true => value.call_method0("total_seconds")?.extract::<f64>(),
+        false => value.extract::<f64>(),
+    };
+    match number {
         Ok(seconds) if seconds >= 0.0 => Ok(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)),
         _ => Err(wrong()),
     }

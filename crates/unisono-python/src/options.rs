@@ -28,7 +28,7 @@ use unisono_runner::{
 };
 
 use crate::{
-    errors::usage,
+    errors::{self, usage},
     events::EventLog,
     numbers::{self, Whole, shown},
     values::{pairs, path_of, text},
@@ -432,6 +432,14 @@ impl<'py> Keywords<'py> {
         match self.given.keys().iter().next() {
             None => Ok(()),
             Some(name) => Err(pyo3::exceptions::PyTypeError::new_err(format!("unexpected keyword argument '{name}'"))),
+        }
+    }
+
+    /// Refuses what was not taken by what a program calls itself, which is `function`.
+    pub fn finish_call(self, function: &str) -> PyResult<()> {
+        match self.given.keys().iter().next() {
+            None => Ok(()),
+            Some(name) => Err(errors::unexpected(function, &name)),
         }
     }
 }

@@ -24,7 +24,9 @@ from unisono._batches.listening import Listener
 from unisono._batches.logs import hand_on, level_of
 from unisono._batches.report import Report
 from unisono._batches.returning import Returns, is_queue
+from unisono._caller import line_of_caller, warn_on_loop, warn_once
 from unisono._functions.callables import plain
+from unisono._keywords import told
 from unisono._native import Outcome
 from unisono._options import NewLimits
 from unisono._queue.queue import Queue
@@ -39,6 +41,7 @@ class BatchWork(Generic[OutcomeT]):
     """What a kind of work is to its batches.
 
     Attributes:
+        check: Refuses options that are not what they should be, before anything is started.
         start: Starts the engine, with the batch's options. What else it returns is for the batch's own `_begin`.
         noun: What it is given, in messages.
         counted: Each thing that it is given is one item, so that their number is the batch's total.
@@ -50,6 +53,7 @@ class BatchWork(Generic[OutcomeT]):
     """
 
     start: Callable[..., _native.Run[OutcomeT]]
+    check: Callable[..., None]
     noun: str
     counted: bool
     limit: int
@@ -92,6 +96,7 @@ class Batch(Generic[OutcomeT]):
         self._given = many(given, work.noun)
         self._options = dict(options)
         self._aborts_on_exit = _aborts(self._options.pop("on_exit", "finish"))
+        work.check(**self._options)
         self._run: _native.Run[OutcomeT] | None = None
         self._starting = threading.Lock()
         self._feed: Feeder | None = None
@@ -113,10 +118,14 @@ class Batch(Generic[OutcomeT]):
         self._display = Display(plain(progress, "progress"))
         # Neither the engine's thread nor what a loop watches is there after a fork.
         self._home = _forks.HomeProcess()
+        # Where it was made, until it is begun or given up: a batch that is forgotten does nothing, and says so.
+        self._unrun: tuple[str, int] | None = line_of_caller()
 
     # Taking outcomes, from a thread.
 
     def __iter__(self) -> Iterator[OutcomeT]:
+        if self._report is None:
+            warn_on_loop("a plain `for` over a batch", "write `async for outcome in batch`")
         return self
 
     def __next__(self) -> OutcomeT:
@@ -133,7 +142,7 @@ class Batch(Generic[OutcomeT]):
                 self._finish(run)
                 raise StopIteration
             if not self._ready and not pushed:
-                self._wait(run)
+                self._wait_or_stop(run)
 
     def run(self) -> Report[OutcomeT]:
         """Run it to its end; answer its report.
@@ -142,8 +151,9 @@ class Batch(Generic[OutcomeT]):
         """
         if self._report is not None:
             return self._report
+        warn_on_loop("`run()` of a batch", "write `await batch`, which answers the same report")
         if self._run is not None or "out" not in self._options:
-            outcomes = list(self)
+            outcomes = self._outcomes()
             report = self.report
             report.outcomes = outcomes
             return report
@@ -151,10 +161,14 @@ class Batch(Generic[OutcomeT]):
         run = self._start(keep_outcomes=False)
         while self._numbers(run) is None:
             if not self._fed.go_on():
-                self._wait(run)
+                self._wait_or_stop(run)
                 self._pass_over(run)
         self._finish(run)
         return self.report
+
+    def _outcomes(self) -> list[OutcomeT]:
+        """All that are left, for what has warned of a loop that waits in words of its own."""
+        return list(iter(self.__next__, None))
 
     # Taking outcomes, on an event loop.
 
@@ -175,7 +189,7 @@ class Batch(Generic[OutcomeT]):
                 await self._finish_on_loop(run)
                 raise StopAsyncIteration
             if not self._ready and not pushed:
-                await self._wait_or_stop(run)
+                await self._wait_or_stop_on_loop(run)
 
     def __await__(self) -> Generator[Any, None, Report[OutcomeT]]:
         return self._run_on_loop().__await__()
@@ -192,7 +206,7 @@ class Batch(Generic[OutcomeT]):
         run = self._start(keep_outcomes=False)
         while await self._numbers_on_loop(run) is None:
             if not self._fed.go_on_on_loop():
-                await self._wait_or_stop(run)
+                await self._wait_or_stop_on_loop(run)
                 self._pass_over(run)
         await self._finish_on_loop(run)
         return self.report
@@ -234,15 +248,19 @@ class Batch(Generic[OutcomeT]):
         else:
             self._run.set_limits(limit=limit)
 
+    @told("Batch.set_limits", NewLimits)
     def set_limits(self, **limits: Unpack[NewLimits]) -> None:
         """Change limits; they hold from then on. A rate of `none` takes it away."""
         if self._run is None:
+            options = dict(self._options)
             for name, limit in limits.items():
                 if not name.endswith("rate"):
                     _native.whole(name, limit)
-                self._options.pop(name, None)
+                options.pop(name, None)
                 if limit != "none":
-                    self._options[name] = limit
+                    options[name] = limit
+            self._work.check(**options)
+            self._options = options
             return
         self._run.set_limits(
             limit=limits.get("limit"),
@@ -258,11 +276,13 @@ class Batch(Generic[OutcomeT]):
         """
         # Noted before the look, since another thread may be starting it.
         self._cancelled = abort or bool(self._cancelled)
+        self._unrun = None
         if self._run is not None:
             self._run.cancel(abort=abort)
 
     def close(self) -> None:
         """Stop at once; further outcomes are not wanted. May be called from any thread."""
+        self._unrun = None
         if self._run is None:
             self._cancelled = True
             return
@@ -316,8 +336,15 @@ class Batch(Generic[OutcomeT]):
                 pass
 
     def __del__(self) -> None:
+        line = getattr(self, "_unrun", None)
         with contextlib.suppress(Exception):
             self.close()
+        if line is not None and self._home.is_here():
+            warn_once(
+                f"the batch of {self._work.noun} that is made here was never run: iterate over it, call `run()` or "
+                "await it (or `close()` it, if it is not wanted)",
+                line,
+            )
 
     # How it works. Nothing that outlives the batch may hold it, and it is in no cycle: what the loop or a thread holds
     # is its feed, its listener and its run. That is why it can stop when the last reference to it goes.
@@ -325,6 +352,8 @@ class Batch(Generic[OutcomeT]):
     def _start(self, *, keep_outcomes: bool) -> _native.Run[OutcomeT]:
         if self._run is not None:
             return self._run
+        # Also where it cannot begin, which is told.
+        self._unrun = None
         # Several threads may be the first.
         with self._starting:
             return self._run or self._start_now(keep_outcomes=keep_outcomes)
@@ -446,7 +475,21 @@ class Batch(Generic[OutcomeT]):
         finally:
             self._waiting -= 1
 
-    async def _wait_or_stop(self, run: _native.Run[OutcomeT]) -> None:
+    def _wait_or_stop(self, run: _native.Run[OutcomeT]) -> None:
+        """Wait; when Ctrl-C ends that, stop all, and account for it, before it goes on. Another one ends this too."""
+        try:
+            self._wait(run)
+        except KeyboardInterrupt:
+            run.cancel(abort=True)
+            self._fed.stop()
+            # What is taken makes room for what is still to end.
+            while (self._keeps_items and not self._taken_all and self._take(run)) or self._numbers(run) is None:
+                run.wait(_LOOK_UP)
+                run.clear()
+            self._finish(run)
+            raise
+
+    async def _wait_or_stop_on_loop(self, run: _native.Run[OutcomeT]) -> None:
         """Wait; when the task that waits is cancelled, stop all, and account for it, before it goes on."""
         try:
             await self._wait_on_loop(run)

@@ -22,6 +22,7 @@ from unisono._functions.callables import asked, is_coroutine_function, is_genera
 from unisono._functions.callers import ExecutorCaller, Judge, LoopCaller, LoopThread
 from unisono._functions.identity import encoded, fingerprint
 from unisono._functions.retrying import predicate
+from unisono._keywords import told
 from unisono._native import FunctionOutcome
 from unisono._options import FunctionOptions, Time
 from unisono._pools.futures import Future as WorkersFuture
@@ -54,6 +55,7 @@ def batch(
     progress: Progress = False,
     **options: Unpack[FunctionOptions],
 ) -> Batch[FunctionOutcome[ResultT]]: ...
+@told("batch", FunctionOptions)
 def batch(
     function: Callable[[Any], Any],
     items: Items[Any],
@@ -109,6 +111,7 @@ def starmap(
     progress: Progress = False,
     **options: Unpack[FunctionOptions],
 ) -> Batch[FunctionOutcome[ResultT]]: ...
+@told("starmap", FunctionOptions)
 def starmap(
     function: Callable[..., Any],
     items: Items[Iterable[Any]],
@@ -129,6 +132,7 @@ def starmap(
     return _FunctionBatch(callee, items, progress=progress, options=dict(options))
 
 
+@told("batch_all", FunctionOptions)
 def batch_all(
     awaitables: Iterable[Awaitable[ResultT]] | AsyncIterable[Awaitable[ResultT]],
     *,
@@ -251,7 +255,16 @@ class _FunctionBatch(Batch[FunctionOutcome[Any]]):
             retry_timeouts=_retries_timeouts(is_worth_another),
         )
         super().__init__(
-            BatchWork(start=start, noun="items", counted=True, limit=limit, logger=_LOGGER, key="key", is_plain=True),
+            BatchWork(
+                start=start,
+                check=_native.check_functions,
+                noun="items",
+                counted=True,
+                limit=limit,
+                logger=_LOGGER,
+                key="key",
+                is_plain=True,
+            ),
             items,
             progress=progress,
             options=options,

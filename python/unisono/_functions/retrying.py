@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Any, TypeVar, cast
 
 from unisono._functions.callables import asked, is_coroutine_function, is_generator_function, plain
+from unisono._keywords import told
 from unisono._native import Retries
 from unisono._options import RetryOn, Time
 from unisono.errors import UsageError
@@ -72,6 +73,7 @@ class retry:  # noqa: N801 (used as a function)
     2
     """
 
+    @told("retry", positional="write @unisono.retry(retry_on=OSError), which says what may be done twice")
     def __init__(
         self,
         *,

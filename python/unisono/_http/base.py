@@ -6,7 +6,7 @@ import itertools
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Unpack, cast
+from typing import TYPE_CHECKING, Any, Unpack, cast
 from urllib.parse import urlsplit
 
 from unisono import _native
@@ -15,6 +15,7 @@ from unisono._batches.logs import hand_on, level_of
 from unisono._forks import HomeProcess
 from unisono._http.attempts import LOGGER, Attempts, hooks_of, replaced
 from unisono._http.cookies import Cookies
+from unisono._keywords import no_attribute, told
 from unisono._native import FetchOutcome, Request
 from unisono._options import Auth, CallOptions, ClientLimits, ClientOptions, FetchOptions, Pairs, RowOptions, Transport
 from unisono.errors import UsageError
@@ -41,6 +42,20 @@ class BaseClient:
         self._engine = self._new_engine()
         self._home = HomeProcess()
         self._closed = False
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if cls.__module__.startswith("unisono."):
+            for name, options in _TOLD.items():
+                # A client is made by keywords alone.
+                positional = 'say what it is, as base_url="https://..."' if name == "__init__" else ""
+                called = cls.__name__ if name == "__init__" else f"{cls.__name__}.{name}"
+                setattr(cls, name, told(called, options, positional=positional)(getattr(cls, name)))
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise no_attribute(self, name)
 
     def __repr__(self) -> str:
         address = f" base_url={_native.redacted(self.base_url)!r}" if self.base_url else ""
@@ -223,6 +238,17 @@ _ARGUMENTS = frozenset(
         *["json", "content", "data", "files", "body", "body_base64", "body_file", "form", "multipart"],
     ]
 )
+
+# What is called of a client, and the keywords that each takes.
+_TOLD: dict[str, Any] = {
+    "__init__": ClientOptions,
+    "batch": FetchOptions,
+    "set_limits": ClientLimits,
+    **dict.fromkeys(
+        ["build_request", "request", "stream", "pages", "get", "head", "options", "post", "put", "patch", "delete"],
+        CallOptions,
+    ),
+}
 
 # RFC 3986, section 3.1, before an authority: a path may have a colon in it, as `a:b`.
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")

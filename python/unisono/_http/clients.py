@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import threading
 import weakref
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Generator, Iterator
 from types import TracebackType
 from typing import Any, Self, Unpack, cast
 
 from unisono import _native
+from unisono._caller import warn_on_loop
 from unisono._forks import HomeProcess
 from unisono._functions.callables import plain
 from unisono._http.base import BaseClient
@@ -20,7 +21,7 @@ from unisono._http.waiting import LoopCalls, LoopWait, ThreadWait
 from unisono._native import Request, Response
 from unisono._options import Auth, CallOptions, ClientOptions
 
-__all__ = ["AsyncClient", "AsyncPages", "AsyncStreamedResponse", "Client", "Pages", "StreamedResponse"]
+__all__ = ["AsyncCall", "AsyncClient", "AsyncPages", "AsyncStreamedResponse", "Client", "Pages", "StreamedResponse"]
 
 
 class Client(BaseClient):
@@ -130,11 +131,16 @@ class Client(BaseClient):
         auth = arguments.get("auth", self._auth)
         return Pages(lambda request: self._sent(request, auth), *paging)
 
-    @contextlib.contextmanager
-    def stream(self, method: str, url: str, **arguments: Unpack[CallOptions]) -> Iterator[StreamedResponse]:
+    def stream(
+        self, method: str, url: str, **arguments: Unpack[CallOptions]
+    ) -> contextlib.AbstractContextManager[StreamedResponse]:
         """Send a request; wait for the head of the answer, and take its body as it comes."""
         self._refuse_if_closed()
-        request, auth = self._built(method, url, cast("dict[str, Any]", arguments))
+        return self._streamed(*self._built(method, url, cast("dict[str, Any]", arguments)))
+
+    @contextlib.contextmanager
+    def _streamed(self, request: Request, auth: Auth | None) -> Iterator[StreamedResponse]:
+        warn_on_loop("a stream of `unisono.Client`", "make an `unisono.AsyncClient`, and write `async with`")
         with _waiting_call(self, request, auth, stream=True) as wait:
             head = wait.outcome().check()
             self._check_transport()
@@ -159,6 +165,7 @@ class Client(BaseClient):
 
     def _sent(self, request: Request, auth: Auth | None) -> Response:
         self._refuse_if_closed()
+        warn_on_loop("a call of `unisono.Client`", "make an `unisono.AsyncClient`, and await its calls")
         with _waiting_call(self, request, auth, stream=False) as wait:
             response = wait.outcome().check()
         self._check_transport()
@@ -170,6 +177,45 @@ class Client(BaseClient):
             completions = self._completions_of.completions = _native.CompletionQueue()
             self._completions_of.home = HomeProcess()
         return completions
+
+
+class AsyncCall(Coroutine[Any, Any, Response]):
+    """A call of an `AsyncClient` that has not been awaited yet: a coroutine, which may be entered as well.
+
+    `async with client.get(url) as response:` is `response = await client.get(url)`: the answer is complete, and leaving
+    the block does nothing.
+    """
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Coroutine[Any, Any, Response]) -> None:
+        self._call = call
+
+    def __await__(self) -> Generator[Any, Any, Response]:
+        return self._call.__await__()
+
+    async def __aenter__(self) -> Response:
+        return await self._call
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def send(self, value: Any) -> Any:
+        """As that of a coroutine."""
+        return self._call.send(value)
+
+    def throw(self, *raised: Any) -> Any:
+        """As that of a coroutine."""
+        return self._call.throw(*raised)
+
+    def close(self) -> None:
+        """As that of a coroutine."""
+        self._call.close()
+
+    def __repr__(self) -> str:
+        return f"<AsyncCall of {self._call!r}>"
 
 
 class AsyncClient(BaseClient):
@@ -188,14 +234,15 @@ class AsyncClient(BaseClient):
         super().__init__(**options)
         self._calls_of: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopCalls] = weakref.WeakKeyDictionary()
 
-    async def request(self, method: str, url: str, **arguments: Unpack[CallOptions]) -> Response:
+    def request(self, method: str, url: str, **arguments: Unpack[CallOptions]) -> AsyncCall:
         """Send a request; wait for the whole answer, whatever its status.
 
         Raises:
+            UsageError: When an argument is not what it should be; before there is anything to be awaited.
             FetchError: When there is no answer, after all retries that do no harm.
         """
         self._refuse_if_closed()
-        return await self._sent(*self._built(method, url, cast("dict[str, Any]", arguments)))
+        return AsyncCall(self._sent(*self._built(method, url, cast("dict[str, Any]", arguments))))
 
     async def send(self, request: Request) -> Response:
         """Send a request that `build_request` made, or any other; wait for the whole answer, whatever its status.
@@ -207,31 +254,31 @@ class AsyncClient(BaseClient):
         request = request.replace(url=self._joined(request.url))
         return await self._sent(request, self._auth)
 
-    def get(self, url: str, **arguments: Unpack[CallOptions]) -> Coroutine[Any, Any, Response]:
+    def get(self, url: str, **arguments: Unpack[CallOptions]) -> AsyncCall:
         """Send a GET."""
         return self.request("GET", url, **arguments)
 
-    def head(self, url: str, **arguments: Unpack[CallOptions]) -> Coroutine[Any, Any, Response]:
+    def head(self, url: str, **arguments: Unpack[CallOptions]) -> AsyncCall:
         """Send a HEAD."""
         return self.request("HEAD", url, **arguments)
 
-    def options(self, url: str, **arguments: Unpack[CallOptions]) -> Coroutine[Any, Any, Response]:
+    def options(self, url: str, **arguments: Unpack[CallOptions]) -> AsyncCall:
         """Send an OPTIONS."""
         return self.request("OPTIONS", url, **arguments)
 
-    def post(self, url: str, **arguments: Unpack[CallOptions]) -> Coroutine[Any, Any, Response]:
+    def post(self, url: str, **arguments: Unpack[CallOptions]) -> AsyncCall:
         """Send a POST."""
         return self.request("POST", url, **arguments)
 
-    def put(self, url: str, **arguments: Unpack[CallOptions]) -> Coroutine[Any, Any, Response]:
+    def put(self, url: str, **arguments: Unpack[CallOptions]) -> AsyncCall:
         """Send a PUT."""
         return self.request("PUT", url, **arguments)
 
-    def patch(self, url: str, **arguments: Unpack[CallOptions]) -> Coroutine[Any, Any, Response]:
+    def patch(self, url: str, **arguments: Unpack[CallOptions]) -> AsyncCall:
         """Send a PATCH."""
         return self.request("PATCH", url, **arguments)
 
-    def delete(self, url: str, **arguments: Unpack[CallOptions]) -> Coroutine[Any, Any, Response]:
+    def delete(self, url: str, **arguments: Unpack[CallOptions]) -> AsyncCall:
         """Send a DELETE."""
         return self.request("DELETE", url, **arguments)
 
@@ -253,13 +300,15 @@ class AsyncClient(BaseClient):
         auth = arguments.get("auth", self._auth)
         return AsyncPages(lambda request: self._sent(request, auth), *paging)
 
-    @contextlib.asynccontextmanager
-    async def stream(
+    def stream(
         self, method: str, url: str, **arguments: Unpack[CallOptions]
-    ) -> AsyncIterator[AsyncStreamedResponse]:
+    ) -> contextlib.AbstractAsyncContextManager[AsyncStreamedResponse]:
         """Send a request; wait for the head of the answer, and take its body as it comes."""
         self._refuse_if_closed()
-        request, auth = self._built(method, url, cast("dict[str, Any]", arguments))
+        return self._streamed(*self._built(method, url, cast("dict[str, Any]", arguments)))
+
+    @contextlib.asynccontextmanager
+    async def _streamed(self, request: Request, auth: Auth | None) -> AsyncIterator[AsyncStreamedResponse]:
         async with self._waiting_call(request, auth, stream=True) as wait:
             head = (await wait.outcome()).check()
             self._check_transport()

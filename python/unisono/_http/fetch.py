@@ -9,6 +9,7 @@ from unisono import _native, clusters
 from unisono._batches.batch import Batch, BatchWork, give_up
 from unisono._batches.display import Progress
 from unisono._http.attempts import LOGGER
+from unisono._keywords import told
 from unisono._native import FetchOutcome, Request
 from unisono._options import FetchOptions
 
@@ -16,6 +17,7 @@ Requestable: TypeAlias = str | Request | Mapping[str, Any]
 Requests: TypeAlias = Iterable[Requestable] | AsyncIterable[Requestable]
 
 
+@told("fetch", FetchOptions)
 def fetch(requests: Requests, *, progress: Progress = False, **options: Unpack[FetchOptions]) -> Batch[FetchOutcome]:
     """Call many URLs, with every outcome accounted for.
 
@@ -30,7 +32,7 @@ def fetch(requests: Requests, *, progress: Progress = False, **options: Unpack[F
             bytes, or text such as `"64MiB"`.
 
     Raises:
-        UsageError: When an option is not what it should be; as the batch starts.
+        UsageError: When an option is not what it should be.
         RunError: When a cluster cannot be reached; as the batch starts.
 
     >>> batch = fetch([f"{server}/items/{n}" for n in range(3)], limit=50, retries=3)
@@ -42,6 +44,7 @@ def fetch(requests: Requests, *, progress: Progress = False, **options: Unpack[F
     return Batch(_WORK, requests, progress=progress, options=_connected(options))
 
 
+@told("fetch_all", FetchOptions)
 def fetch_all(
     requests: Iterable[Requestable], *, progress: Progress = False, **options: Unpack[FetchOptions]
 ) -> list[FetchOutcome]:
@@ -86,4 +89,10 @@ def _start(*, keep_outcomes: bool, on: object = None, **options: Any) -> _native
     return run
 
 
-_WORK = BatchWork(start=_start, noun="requests", counted=True, limit=20, key="host", logger=LOGGER)
+def _check(*, on: object = None, **options: Any) -> None:
+    _native.check_fetch(**options)
+    if on is not None:
+        _native.remote_options(**options)
+
+
+_WORK = BatchWork(start=_start, check=_check, noun="requests", counted=True, limit=20, logger=LOGGER, key="host")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from unisono._http.headers import Headers
+from unisono._keywords import no_attribute
 from unisono._native import Response
 
 if TYPE_CHECKING:
@@ -19,6 +20,11 @@ class _Streamed:
 
     def __init__(self, head: Response) -> None:
         self._head = head
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise no_attribute(self, name)
 
     def __repr__(self) -> str:
         return repr(self._head).replace("<Response", f"<{type(self).__name__}", 1)

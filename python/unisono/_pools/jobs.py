@@ -29,6 +29,7 @@ from typing import Any, Generic, Literal, Self, TypeGuard, TypeVar
 from unisono import _forks, _native, _shutdown
 from unisono._batches.display import tell
 from unisono._functions.callables import plain
+from unisono._keywords import told
 from unisono._pools import pickling as _pickling
 from unisono._pools import spawning as _spawning
 from unisono._pools import worker as _worker
@@ -38,6 +39,7 @@ from unisono.errors import PoolBroken, UnpicklableError, UsageError, WorkerDied
 T = TypeVar("T")
 
 
+@told("spawn", positional="spawn(function, *args, kwargs={...})")
 def spawn(
     function: Callable[..., T],
     /,

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Literal, ParamSpec, Self, TypeVar
 
 from unisono import _native
+from unisono._keywords import told
 from unisono._pools.futures import Future
 from unisono._pools.process_pool import ProcessPool, call_in_chunks
 
@@ -42,6 +43,7 @@ class Pool(ProcessPool):
         UsageError: An option is not what it should be.
     """
 
+    @told("Pool")
     def __init__(
         self,
         processes: int | None = None,

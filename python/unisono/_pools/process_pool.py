@@ -22,6 +22,7 @@ import time
 import traceback
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import timedelta
 from multiprocessing.context import BaseContext
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, TypedDict, TypeVar, Unpack, cast
@@ -30,6 +31,7 @@ from unisono import _forks, _native, _shutdown
 from unisono._batches.display import tell
 from unisono._functions.callables import plain
 from unisono._hooks import refuse_hooks
+from unisono._keywords import told
 from unisono._pools import forking as _forking
 from unisono._pools import imap as _imap
 from unisono._pools import log_records as _log_records
@@ -98,6 +100,7 @@ class ProcessPool(PoolCalls):
         UnpicklableError: The initializer or its arguments cannot be handed to a worker.
     """
 
+    @told("ProcessPool", StandardNames)
     def __init__(
         self,
         workers: int | None = None,
@@ -217,7 +220,9 @@ class ProcessPool(PoolCalls):
         """
         return cast(Future[T], self._ready().submit(self._sendable(fn), args, kwargs))
 
-    def task(self, *, timeout: float | None = None, retries: int = 0, key: object | None = None) -> TaskOptions:
+    def task(
+        self, *, timeout: float | timedelta | None = None, retries: int = 0, key: object | None = None
+    ) -> TaskOptions:
         """Options for tasks, on which `submit` and `map` are called.
 
         Tasks with the same key begin in the order in which they came, and never do more of them run at once than the
@@ -235,12 +240,11 @@ class ProcessPool(PoolCalls):
         ...     pool.task(timeout=30, retries=2).submit(len, "abc").result()
         3
         """
-        if timeout is not None:
-            _native.seconds("timeout", timeout, above_zero=True, no_limit="None")
+        bound = None if timeout is None else _native.seconds("timeout", timeout, above_zero=True, no_limit="None")
         _native.whole("retries", retries, least=0, most=2**32 - 1)
         if callable(key):
             plain(key, "key")
-        return TaskOptions(self, {"timeout": timeout, "retries": retries, "key": key})
+        return TaskOptions(self, {"timeout": bound, "retries": retries, "key": key})
 
     def map(
         self,

@@ -22,11 +22,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
+from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar
 
 from unisono import _native
 from unisono._functions.callables import plain
 from unisono._hooks import refuse_hooks
+from unisono._keywords import told
 from unisono._pools.futures import ThreadFuture
 from unisono._pools.pool_calls import PoolCalls
 from unisono._pools.thread_workers import BusyTask, Task, ThreadWorkers
@@ -80,6 +82,7 @@ class ThreadPool(PoolCalls, ThreadPoolExecutor):
 
     _numbers = itertools.count()
 
+    @told("ThreadPool")
     def __init__(
         self,
         max_workers: int | None = None,
@@ -88,8 +91,8 @@ class ThreadPool(PoolCalls, ThreadPoolExecutor):
         initargs: tuple[Any, ...] = (),
         *,
         max_pending: int | None = None,
-        idle_timeout: float | None = 60.0,
-        warn_after: float | None = 10.0,
+        idle_timeout: float | timedelta | None = 60.0,
+        warn_after: float | timedelta | None = 10.0,
         processes: int | None = None,
     ) -> None:
         # Not `super()`: its state would be a second one.
@@ -109,12 +112,11 @@ class ThreadPool(PoolCalls, ThreadPoolExecutor):
         plain(initializer, "initializer")
         if max_pending is not None:
             _native.whole("max_pending", max_pending)
-        for name, seconds in (("idle_timeout", idle_timeout), ("warn_after", warn_after)):
-            if seconds is not None:
-                _native.seconds(name, seconds, no_limit="None")
+        idle = None if idle_timeout is None else _native.seconds("idle_timeout", idle_timeout, no_limit="None")
+        warned = None if warn_after is None else _native.seconds("warn_after", warn_after, no_limit="None")
         prefix = thread_name_prefix or f"ThreadPool-{next(self._numbers)}"
         start = functools.partial(initializer, *initargs) if initializer is not None else None
-        self._workers = ThreadWorkers(prefix, max_workers, start, max_pending, idle_timeout, warn_after)
+        self._workers = ThreadWorkers(prefix, max_workers, start, max_pending, idle, warned)
         # When nothing holds the pool any more, its threads finish what is in line and end.
         weakref.finalize(self, self._workers.queue.close).atexit = False
 

@@ -10,8 +10,10 @@ Left out: priorities, and limits that hold over several processes.
 from __future__ import annotations
 
 from collections.abc import Coroutine
+from typing import Self
 
 from unisono import _shutdown
+from unisono._keywords import told
 from unisono._native import LimiterCore, PlaceWait, stop_clocks
 
 __all__ = ["Limiter"]
@@ -65,3 +67,15 @@ class Limiter(LimiterCore):
     >>> limiter
     <Limiter limit=20 per_key=2 rate=1000/s inside=0 waiting=0>
     """
+
+    @told("Limiter")
+    def __new__(
+        cls,
+        limit: int | None = None,
+        *,
+        rate: str | None = None,
+        per_key: int | None = None,
+        per_key_rate: str | None = None,
+    ) -> Self:
+        """See the class."""
+        return super().__new__(cls, limit, rate=rate, per_key=per_key, per_key_rate=per_key_rate)

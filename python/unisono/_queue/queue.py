@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from unisono._hooks import refuse_hooks
+from unisono._keywords import told
 from unisono._native import QueueCore, QueueWait, seconds, whole
 from unisono.errors import QueueClosed
 
@@ -72,6 +73,11 @@ class Queue(QueueCore[T]):
     45
     """
 
+    @told("Queue")
+    def __new__(cls, maxsize: int = 0) -> Self:
+        """See the class."""
+        return super().__new__(cls, maxsize)
+
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
         refuse_hooks(
@@ -114,13 +120,13 @@ class Queue(QueueCore[T]):
         ([0, 1, 2], [3, 4])
         """
         whole("count", count)
-        seconds("max_wait", max_wait)
+        longest = seconds("max_wait", max_wait)
         items = [await self.aget()]
         items += self._take(count - 1)
-        if len(items) == count or max_wait <= 0:
+        if len(items) == count or longest <= 0:
             return items
         try:
-            async with asyncio.timeout(max_wait):
+            async with asyncio.timeout(longest):
                 while len(items) < count:
                     items.append(await self.aget())
                     items += self._take(count - len(items))

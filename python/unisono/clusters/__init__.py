@@ -103,7 +103,7 @@ def withdrawn(futures: Iterable[Future[Any]]) -> set[Future[Any]]:
 def _connect(to: object, limit: int | None, wait: float, *, once_per_machine: bool) -> ClusterExecutor:
     if limit is not None:
         whole("limit", limit)
-    seconds("wait", wait)
+    wait = seconds("wait", wait)
     engine = engine_of(to)
     if engine is None:
         given = repr(redacted(to)) if isinstance(to, str) else repr(to)

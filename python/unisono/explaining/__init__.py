@@ -91,7 +91,7 @@ def explain(
     taken = list(itertools.islice(many(samples, "samples"), _MOST_SAMPLES))
     if not taken:
         raise UsageError("there are no samples to explain the function with")
-    seconds("budget", budget, above_zero=True)
+    budget = seconds("budget", budget, above_zero=True)
     if repeat is not None:
         whole("repeat", repeat)
     if max_calls is not None:

@@ -60,14 +60,26 @@ impl Face for FileFace {
     }
 }
 
+/// Refuses keywords of `digest` that are not what they should be, before anything is started.
+#[pyfunction(signature = (**keywords))]
+pub fn check_digest(py: Python<'_>, keywords: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
+    ReadOptions::of(py, keywords).map(drop)
+}
+
+/// Refuses keywords of `verify` that are not what they should be, before anything is started.
+#[pyfunction(signature = (*, extra, **keywords))]
+pub fn check_verify(
+    py: Python<'_>,
+    extra: Vec<Bound<'_, PyAny>>,
+    keywords: Option<&Bound<'_, PyDict>>,
+) -> PyResult<()> {
+    CheckOptions::of(py, extra, keywords).map(drop)
+}
+
 /// Starts to digest files.
 #[pyfunction(signature = (*, keep_outcomes, **keywords))]
 pub fn digest(py: Python<'_>, keep_outcomes: bool, keywords: Option<&Bound<'_, PyDict>>) -> PyResult<Run> {
-    let keywords = Keywords::new(keywords.unwrap_or(&PyDict::new(py)))?;
-    let algorithms: Arc<[Algorithm]> = keywords.algorithms()?.into();
-    let (settings, results) = (keywords.file_settings()?, keywords.results(false)?);
-    let (files, walk) = (keywords.files()?, keywords.walk(results.are_kept())?);
-    keywords.finish()?;
+    let ReadOptions { settings, results, files, walk, algorithms } = ReadOptions::of(py, keywords)?;
     let outputs = outputs(&results);
     let run = Run::start(py, FileFace, &settings, keep_outcomes, async move |ends| {
         let EngineEnds { intake, outlet, cancel, monitor, gauge, log } = ends;
@@ -86,19 +98,8 @@ pub fn verify(
     keep_outcomes: bool,
     keywords: Option<&Bound<'_, PyDict>>,
 ) -> PyResult<Run> {
-    let keywords = Keywords::new(keywords.unwrap_or(&PyDict::new(py)))?;
-    let (settings, results) = (keywords.file_settings()?, keywords.results(false)?);
-    let (files, strict) = (keywords.files()?, keywords.flag("strict")?);
-    let options = VerifyOptions {
-        algorithm: keywords.parsed("algorithm", str::parse)?,
-        zero: keywords.flag("zero")?,
-        ignore_missing: keywords.flag("ignore_missing")?,
-        extra: extra.iter().map(path_of).collect::<PyResult<_>>()?,
-        walk: keywords.walk(results.are_kept())?,
-        outputs: outputs(&results),
-    };
+    let CheckOptions { settings, results, files, strict, options } = CheckOptions::of(py, extra, keywords)?;
     let ignores_missing = options.ignore_missing;
-    keywords.finish()?;
     let paths = manifests.iter().map(path_of).collect::<PyResult<Vec<_>>>()?;
     let (rows, manifests) = verify_rows(&paths, options).map_err(|error| errors::run_failed(py, &error))?;
     let run = Run::start(py, FileFace, &settings, keep_outcomes, async move |ends| {
@@ -112,6 +113,53 @@ pub fn verify(
         is_strict: strict,
         ignores_missing,
     }))
+}
+
+/// What the keywords of `digest` say.
+struct ReadOptions {
+    settings: Settings,
+    results: ResultsOptions,
+    files: FilesOptions,
+    walk: WalkOptions,
+    algorithms: Arc<[Algorithm]>,
+}
+
+impl ReadOptions {
+    fn of(py: Python<'_>, keywords: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        let keywords = Keywords::new(keywords.unwrap_or(&PyDict::new(py)))?;
+        let algorithms = keywords.algorithms()?.into();
+        let (settings, results) = (keywords.file_settings()?, keywords.results(false)?);
+        let (files, walk) = (keywords.files()?, keywords.walk(results.are_kept())?);
+        keywords.finish()?;
+        Ok(Self { settings, results, files, walk, algorithms })
+    }
+}
+
+/// What the keywords of `verify` say.
+struct CheckOptions {
+    settings: Settings,
+    results: ResultsOptions,
+    files: FilesOptions,
+    strict: bool,
+    options: VerifyOptions,
+}
+
+impl CheckOptions {
+    fn of(py: Python<'_>, extra: Vec<Bound<'_, PyAny>>, keywords: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        let keywords = Keywords::new(keywords.unwrap_or(&PyDict::new(py)))?;
+        let (settings, results) = (keywords.file_settings()?, keywords.results(false)?);
+        let (files, strict) = (keywords.files()?, keywords.flag("strict")?);
+        let options = VerifyOptions {
+            algorithm: keywords.parsed("algorithm", str::parse)?,
+            zero: keywords.flag("zero")?,
+            ignore_missing: keywords.flag("ignore_missing")?,
+            extra: extra.iter().map(path_of).collect::<PyResult<_>>()?,
+            walk: keywords.walk(results.are_kept())?,
+            outputs: outputs(&results),
+        };
+        keywords.finish()?;
+        Ok(Self { settings, results, files, strict, options })
+    }
 }
 
 /// What a run writes, which is no part of any tree.

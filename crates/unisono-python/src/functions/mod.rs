@@ -30,10 +30,16 @@ use crate::{
     ffi::ProgramObject,
     forks::HomeProcess,
     notifier::{EndingNotifier, Notifier},
-    options::Keywords,
+    options::{Keywords, ResultsOptions},
     outcomes::FunctionOutcome,
     run::{EngineEnds, Face, Run},
 };
+
+/// Refuses keywords that are not what they should be, before anything is started.
+#[pyfunction(signature = (**keywords))]
+pub fn check_functions(py: Python<'_>, keywords: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
+    Parsed::of(py, keywords).map(drop)
+}
 
 /// Starts to call a function for each item; returns the run, and where its calls are to be taken from.
 #[pyfunction(signature = (*, keep_outcomes, place, describe, retry_timeouts, **keywords))]
@@ -45,10 +51,7 @@ pub fn functions(
     retry_timeouts: bool,
     keywords: Option<&Bound<'_, PyDict>>,
 ) -> PyResult<(Run, CallQueue)> {
-    let keywords = Keywords::new(keywords.unwrap_or(&PyDict::new(py)))?;
-    let (key, id) = (keywords.get("key")?, keywords.get("id")?);
-    let (settings, results) = (keywords.function_settings(key.is_some())?, keywords.results(false)?);
-    let repeatable = keywords.flag("idempotent")?;
+    let Parsed { settings, results, key, id, repeatable } = Parsed::of(py, keywords)?;
     let (patience, why_unstoppable) = match place {
         "loop" => (Duration::from_secs(1), "it swallowed its cancellation"),
         "processes" => (Duration::from_secs(5), "its process could not be killed"),
@@ -58,7 +61,6 @@ pub fn functions(
         "ray" => (Duration::from_secs(5), "its worker could not be ended"),
         _ => (Duration::from_millis(50), "its executor cannot stop what it has begun"),
     };
-    keywords.finish()?;
     let notifier = EndingNotifier::new()?;
     let weak = notifier.weak();
     let notify: WorkNotifier = Arc::new(move || weak.notify());
@@ -80,6 +82,26 @@ pub fn functions(
         run_functions(plan, cancel, monitor, gauge).await
     })?;
     Ok((run, CallQueue { calls: Outstanding::new(queue), notifier, drains, home: HomeProcess::new() }))
+}
+
+/// What the keywords say.
+struct Parsed {
+    settings: Settings,
+    results: ResultsOptions,
+    key: Option<Py<PyAny>>,
+    id: Option<Py<PyAny>>,
+    repeatable: bool,
+}
+
+impl Parsed {
+    fn of(py: Python<'_>, keywords: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        let keywords = Keywords::new(keywords.unwrap_or(&PyDict::new(py)))?;
+        let (key, id): (Option<Py<PyAny>>, Option<Py<PyAny>>) = (keywords.get("key")?, keywords.get("id")?);
+        let (settings, results) = (keywords.function_settings(key.is_some())?, keywords.results(false)?);
+        let repeatable = keywords.flag("idempotent")?;
+        keywords.finish()?;
+        Ok(Self { settings, results, key, id, repeatable })
+    }
 }
 
 struct FunctionFace {

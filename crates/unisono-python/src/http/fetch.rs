@@ -8,14 +8,14 @@ use pyo3::{
     types::{PyBytes, PyDict},
 };
 use unisono_http::{OnlyHere, encode_options};
-use unisono_runner::{Defaults, FetchCall, FetchPlan, Fetched, RemoteSender, Row, RowOutcome as Ended};
+use unisono_runner::{Defaults, FetchCall, FetchPlan, Fetched, RemoteSender, Row, RowOutcome as Ended, Settings};
 
 use crate::{
     errors,
     http::expressions::evaluator,
     http::remote_requests::RemoteRequests,
     http::request::row,
-    options::{Answers, Keywords},
+    options::{Answers, HttpKeywords, Keywords, ResultsOptions},
     outcomes::FetchOutcome,
     run::{EngineEnds, Face, Run},
 };
@@ -52,6 +52,12 @@ impl Face for FetchFace {
     fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(self.token.as_deref())
     }
+}
+
+/// Refuses keywords that are not what they should be, before anything is started.
+#[pyfunction(signature = (**keywords))]
+pub fn check_fetch(py: Python<'_>, keywords: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
+    Parsed::of(py, keywords).map(drop)
 }
 
 /// Starts to fetch.
@@ -95,14 +101,7 @@ fn start(
     keywords: Option<&Bound<'_, PyDict>>,
     remote: Option<RemoteSender>,
 ) -> PyResult<Run> {
-    let keywords = Keywords::new(keywords.unwrap_or(&PyDict::new(py)))?;
-    let (settings, http) = (keywords.settings()?, keywords.http()?);
-    let defaults = keywords.defaults(&http)?;
-    let (answers, mut results) = (keywords.answers()?, keywords.results(defaults.save.is_some())?);
-    if let Some(other) = answers.unsaved().filter(|_| defaults.save.is_some()) {
-        return Err(keywords.mistake(format!("save: not together with {other}=, which needs the body here")));
-    }
-    keywords.finish()?;
+    let Parsed { settings, http, defaults, answers, mut results } = Parsed::of(py, keywords)?;
     let evaluator = evaluator(py)?;
     let face = FetchFace { defaults, token: http.token() };
     Run::start(py, face, &settings, keep_outcomes, async move |ends| {
@@ -114,4 +113,27 @@ fn start(
         let plan = FetchPlan { frame, http, remote, select, paginate, evaluator, idempotency_keys, saving };
         unisono_runner::fetch(plan, cancel, monitor, gauge).await
     })
+}
+
+/// What the keywords say.
+struct Parsed {
+    settings: Settings,
+    http: HttpKeywords,
+    defaults: Defaults,
+    answers: Answers,
+    results: ResultsOptions,
+}
+
+impl Parsed {
+    fn of(py: Python<'_>, keywords: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        let keywords = Keywords::new(keywords.unwrap_or(&PyDict::new(py)))?;
+        let (settings, http) = (keywords.settings()?, keywords.http()?);
+        let defaults = keywords.defaults(&http)?;
+        let (answers, results) = (keywords.answers()?, keywords.results(defaults.save.is_some())?);
+        if let Some(other) = answers.unsaved().filter(|_| defaults.save.is_some()) {
+            return Err(keywords.mistake(format!("save: not together with {other}=, which needs the body here")));
+        }
+        keywords.finish()?;
+        Ok(Self { settings, http, defaults, answers, results })
+    }
 }

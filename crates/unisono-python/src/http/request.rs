@@ -1,11 +1,13 @@
 //! Requests as Python gives them: an address, a `Request`, or a mapping.
 
+use std::time::Duration;
+
 use pyo3::{
     prelude::*,
     types::{PyBytes, PyDict, PyMapping, PyString},
 };
-use unisono_core::redacted;
-use unisono_http::Body;
+use unisono_core::{Overrides, Secret, redacted};
+use unisono_http::{Body, FORM, RequestCookie, RequestOptions, StatusSet};
 use unisono_runner::{
     Defaults, FetchCall, NoFields, ROW_BODIES, ROW_OPTIONS, Row, RowFields, RowOptions, RowOrigin, RowRequest,
 };
@@ -70,6 +72,11 @@ impl GivenRequest {
         self.body.as_ref().map(|body| PyBytes::new(py, body.bytes()))
     }
 
+    /// A user name, a password and cookies go along: without them it would be another request.
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (RequestState,))> {
+        Ok((py.import("unisono._native")?.getattr("restored_request")?, (RequestState::of(self),)))
+    }
+
     fn __repr__(&self) -> String {
         let method = self.method.as_deref().unwrap_or(if self.body.is_some() { "POST" } else { "GET" });
         unisono_core::printable(&format!("<Request {method} {}>", shown(&self.url))).into_owned()
@@ -106,7 +113,7 @@ impl GivenRequest {
             (self.body, self.content_type) = (Some(body), content_type);
         }
         self.options.change(keywords.row_options()?);
-        keywords.finish()?;
+        keywords.finish_call("Request")?;
         Ok(self)
     }
 
@@ -123,6 +130,95 @@ impl GivenRequest {
         }
     }
 }
+
+/// A request on its way to another process.
+#[derive(FromPyObject, IntoPyObject)]
+#[pyo3(from_item_all)]
+pub struct RequestState {
+    url: String,
+    method: Option<String>,
+    id: Option<String>,
+    headers: Vec<(String, String)>,
+    params: Vec<(String, String)>,
+    body: Option<Vec<u8>>,
+    /// Goes with the body, unless a header says another.
+    media: Option<String>,
+    timeout_ns: Option<u64>,
+    deadline_ns: Option<u64>,
+    retries: Option<u16>,
+    /// Ranges of statuses, first and last.
+    expect: Option<Vec<(u16, u16)>>,
+    follow_redirects: Option<bool>,
+    cookies: Vec<(String, String)>,
+    auth: Option<(String, String)>,
+    idempotency_key: Option<String>,
+}
+
+impl RequestState {
+    fn of(request: &GivenRequest) -> Self {
+        let RowOptions { request: options, auth, idempotency_key } = request.options.clone();
+        let mut headers = request.headers.clone();
+        // A form with files is told by its boundary, which it has in it.
+        if let Some(form) = request.body.as_ref().and_then(Body::content_type) {
+            headers.retain(|(name, _)| !name.eq_ignore_ascii_case("content-type"));
+            headers.push(("Content-Type".to_owned(), form.to_str().unwrap_or_default().to_owned()));
+        }
+        let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        Self {
+            url: request.url.clone(),
+            method: request.method.clone(),
+            id: request.id.clone(),
+            headers,
+            params: request.params.clone(),
+            body: request.body.as_ref().map(|body| body.bytes().to_vec()),
+            media: request.content_type.map(str::to_owned),
+            timeout_ns: options.overrides.timeout.map(nanoseconds),
+            deadline_ns: options.overrides.deadline.map(nanoseconds),
+            retries: options.overrides.repeats,
+            expect: options.expect.map(|expect| expect.ranges().to_vec()),
+            follow_redirects: options.follow_redirects,
+            cookies: options
+                .cookies
+                .iter()
+                .map(|cookie| (cookie.name().to_owned(), cookie.value().to_owned()))
+                .collect(),
+            auth: auth.map(|(name, password)| (name, password.reveal().to_owned())),
+            idempotency_key,
+        }
+    }
+}
+
+/// A pickled request.
+#[pyfunction]
+pub fn restored_request(py: Python<'_>, state: RequestState) -> PyResult<GivenRequest> {
+    let cookie = |(name, value): (String, String)| {
+        RequestCookie::new(&name, &value).map_err(|error| errors::usage(py, error.chain()))
+    };
+    let options = RequestOptions {
+        overrides: Overrides {
+            timeout: state.timeout_ns.map(Duration::from_nanos),
+            deadline: state.deadline_ns.map(Duration::from_nanos),
+            repeats: state.retries,
+        },
+        expect: state.expect.map(StatusSet::from_ranges),
+        follow_redirects: state.follow_redirects,
+        cookies: state.cookies.into_iter().map(cookie).collect::<PyResult<_>>()?,
+    };
+    let auth = state.auth.map(|(name, password)| (name, Secret::new(password)));
+    Ok(GivenRequest {
+        url: state.url,
+        method: state.method,
+        id: state.id,
+        headers: state.headers,
+        params: state.params,
+        body: state.body.map(Into::into),
+        content_type: [FORM, JSON].into_iter().find(|known| state.media.as_deref() == Some(known)),
+        options: RowOptions { request: options, auth, idempotency_key: state.idempotency_key },
+    })
+}
+
+/// The media type of a body of JSON.
+const JSON: &str = "application/json";
 
 /// An address without what may be a password.
 fn shown(url: &str) -> String {

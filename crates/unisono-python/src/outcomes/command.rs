@@ -16,7 +16,11 @@ use pyo3::{
 use unisono_core::ErrorKind;
 use unisono_runner::{CommandResult as Done, RowOutcome, commands::Output};
 
-use super::{Outcome, OutcomeDetail, response::loads};
+use super::{
+    Outcome, OutcomeDetail,
+    pickled::{CommandState, Ending, Reduced, ReducedOutcome, maker},
+    response::loads,
+};
 use crate::errors::{self, Subject};
 
 /// How a command ended, as the engine holds it. Its result shares it.
@@ -56,6 +60,12 @@ impl CommandOutcome {
     #[getter]
     fn argv(&self) -> &[OsString] {
         &self.0.done().argv
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<ReducedOutcome<'py, CommandState>> {
+        let (py, ended) = (slf.py(), &slf.get().0);
+        let state = (Ending::of(&ended.ended), ended.state(py)?, slf.as_super().get().given(py));
+        Ok((maker(py, "restored_command_outcome")?, state))
     }
 }
 
@@ -139,6 +149,11 @@ impl CommandResult {
         self.0.done().saved_stderr.as_deref()
     }
 
+    /// It is taken from its outcome again.
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Reduced<'py, CommandState>> {
+        Ok((maker(py, "restored_command_result")?, (Ending::of(&self.0.ended), self.0.state(py)?)))
+    }
+
     fn __repr__(&self) -> String {
         let end = match (self.exit_code(), self.signal()) {
             (Some(code), _) => format!("exit_code={code}"),
@@ -162,6 +177,11 @@ impl EndedCommand {
         kept(py, &self.stderr, &self.done().stderr)
     }
 
+    fn state(&self, py: Python<'_>) -> PyResult<CommandState> {
+        let (stdout, stderr) = (self.stdout(py)?.as_bytes().to_vec(), self.stderr(py)?.as_bytes().to_vec());
+        Ok(CommandState::of(self.done(), self.as_text, stdout, stderr))
+    }
+
     fn as_asked<'py>(&self, bytes: Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyAny>> {
         if self.as_text { decoded(&bytes) } else { Ok(bytes.into_any()) }
     }
@@ -171,6 +191,24 @@ impl EndedCommand {
         let program = self.done().argv.first();
         program.map_or_else(|| self.ended.id.to_string(), |program| program.to_string_lossy().into_owned())
     }
+}
+
+/// A pickled outcome of a command.
+#[pyfunction]
+pub fn restored_command_outcome<'py>(
+    py: Python<'py>,
+    ending: Ending,
+    state: CommandState,
+    item: Option<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, CommandOutcome>> {
+    let as_text = state.as_text;
+    CommandOutcome::object(py, ending.ended(state.done()?)?, item, as_text)
+}
+
+/// A pickled result of a command.
+#[pyfunction]
+pub fn restored_command_result(py: Python<'_>, ending: Ending, state: CommandState) -> PyResult<Option<Py<PyAny>>> {
+    restored_command_outcome(py, ending, state, None)?.as_super().get().result(py)
 }
 
 impl OutcomeDetail for EndedCommand {

@@ -6,6 +6,7 @@ use pyo3::{PyClassInitializer, prelude::*, types::PyDict};
 
 use super::{
     Outcome, OutcomeDetail,
+    pickled::{Ending, FetchedState, ReducedOutcome, maker},
     response::{EndedFetch, Response, loads},
 };
 use crate::errors::{self, Subject};
@@ -59,6 +60,23 @@ impl FetchOutcome {
     fn selected<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.ended.done.selected.as_ref().filter(|json| !json.is_empty()).map(|json| loads(py, json)).transpose()
     }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<ReducedOutcome<'py, FetchedState>> {
+        let (py, ended) = (slf.py(), &slf.get().ended);
+        let state = (Ending::of(ended), FetchedState::of(&ended.done), slf.as_super().get().given(py));
+        Ok((maker(py, "restored_fetch_outcome")?, state))
+    }
+}
+
+/// A pickled outcome of a request.
+#[pyfunction]
+pub fn restored_fetch_outcome<'py>(
+    py: Python<'py>,
+    ending: Ending,
+    state: FetchedState,
+    item: Option<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, FetchOutcome>> {
+    FetchOutcome::object(py, ending.ended(state.done()?)?, item)
 }
 
 impl OutcomeDetail for EndedFetch {

@@ -5,7 +5,10 @@ use std::{path::Path, sync::Arc};
 use pyo3::{PyClassInitializer, exceptions::PyAttributeError, prelude::*, types::PyDict};
 use unisono_runner::{DigestResult, RowOutcome};
 
-use super::{Outcome, OutcomeDetail};
+use super::{
+    Outcome, OutcomeDetail,
+    pickled::{Ending, FileState, Reduced, ReducedOutcome, maker},
+};
 use crate::errors::{self, Subject};
 
 /// How a file ended, as the engine holds it. Its digest shares it.
@@ -44,6 +47,12 @@ impl FileOutcome {
     #[getter]
     fn special(&self) -> Option<&'static str> {
         self.0.done.special.map(|special| special.as_str())
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<ReducedOutcome<'py, FileState>> {
+        let (py, ended) = (slf.py(), &slf.get().0);
+        let state = (Ending::of(ended), FileState::of(&ended.done), slf.as_super().get().given(py));
+        Ok((maker(py, "restored_file_outcome")?, state))
     }
 }
 
@@ -89,11 +98,33 @@ impl Digest {
         self.0.done.stat.map(|stat| stat.mtime_ns)
     }
 
+    /// It is taken from its outcome again.
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Reduced<'py, FileState>> {
+        Ok((maker(py, "restored_digest")?, (Ending::of(&self.0), FileState::of(&self.0.done))))
+    }
+
     fn __repr__(&self) -> String {
         let digests: Vec<_> =
             self.0.done.digests.iter().map(|digest| format!(" {}={digest}", digest.algorithm().as_str())).collect();
         unisono_core::printable(&format!("<Digest {}{}>", name_of(&self.0), digests.concat())).into_owned()
     }
+}
+
+/// A pickled outcome of a file.
+#[pyfunction]
+pub fn restored_file_outcome<'py>(
+    py: Python<'py>,
+    ending: Ending,
+    state: FileState,
+    item: Option<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, FileOutcome>> {
+    FileOutcome::object(py, ending.ended(state.done()?)?, item)
+}
+
+/// A pickled digest.
+#[pyfunction]
+pub fn restored_digest(py: Python<'_>, ending: Ending, state: FileState) -> PyResult<Option<Py<PyAny>>> {
+    restored_file_outcome(py, ending, state, None)?.as_super().get().result(py)
 }
 
 impl OutcomeDetail for EndedFile {

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use pyo3::{PyClassInitializer, prelude::*, types::PyDict};
 use unisono_runner::{Returned, RowOutcome};
 
-use super::{Outcome, OutcomeDetail};
+use super::{
+    Outcome, OutcomeDetail,
+    pickled::{Ending, FunctionState, ReducedOutcome, maker},
+};
 use crate::{
     errors::{self, Subject},
     ffi::ProgramObject,
@@ -15,7 +18,7 @@ type EndedFunction = RowOutcome<Returned<ProgramObject>>;
 
 /// How the call for one item ended.
 #[pyclass(frozen, extends = Outcome, generic, module = "unisono")]
-pub struct FunctionOutcome;
+pub struct FunctionOutcome(Arc<EndedFunction>);
 
 impl FunctionOutcome {
     pub fn object<'py>(
@@ -25,8 +28,29 @@ impl FunctionOutcome {
     ) -> PyResult<Bound<'py, Self>> {
         let ended = Arc::new(ended);
         let outcome = Outcome::of(&ended, item, ended.clone());
-        Bound::new(py, PyClassInitializer::from(outcome).add_subclass(Self))
+        Bound::new(py, PyClassInitializer::from(outcome).add_subclass(Self(ended)))
     }
+}
+
+#[pymethods]
+impl FunctionOutcome {
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<ReducedOutcome<'py, FunctionState>> {
+        let (py, ended) = (slf.py(), &slf.get().0);
+        let state = (Ending::of(ended), FunctionState::of(py, &ended.done)?, slf.as_super().get().given(py));
+        Ok((maker(py, "restored_function_outcome")?, state))
+    }
+}
+
+/// A pickled outcome of a function.
+#[pyfunction]
+pub fn restored_function_outcome<'py>(
+    py: Python<'py>,
+    ending: Ending,
+    state: FunctionState,
+    item: Option<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, FunctionOutcome>> {
+    let done = state.done(py)?;
+    FunctionOutcome::object(py, ending.ended(done)?, item)
 }
 
 impl OutcomeDetail for EndedFunction {

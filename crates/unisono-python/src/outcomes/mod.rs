@@ -4,6 +4,7 @@ mod command;
 mod fetch;
 mod file;
 mod function;
+mod pickled;
 mod response;
 
 use std::{sync::Arc, time::Duration};
@@ -12,11 +13,11 @@ use pyo3::{PyTraverseError, PyVisit, prelude::*, sync::PyOnceLock};
 use unisono_core::{Effect, OutcomeKind, printable};
 use unisono_runner::RowOutcome as Ended;
 
-pub use command::{CommandOutcome, CommandResult};
-pub use fetch::{FetchOutcome, error_of};
-pub use file::{Digest, FileOutcome};
-pub use function::FunctionOutcome;
-pub use response::{Response, loads};
+pub use command::{CommandOutcome, CommandResult, restored_command_outcome, restored_command_result};
+pub use fetch::{FetchOutcome, error_of, restored_fetch_outcome};
+pub use file::{Digest, FileOutcome, restored_digest, restored_file_outcome};
+pub use function::{FunctionOutcome, restored_function_outcome};
+pub use response::{Response, loads, restored_response};
 
 /// What only one kind of work knows of how its item ended. It becomes objects of Python only when they are asked for.
 trait OutcomeDetail: Send + Sync + 'static {
@@ -69,6 +70,11 @@ impl Outcome {
             ending,
             result: PyOnceLock::new(),
         }
+    }
+
+    /// What the caller gave for it.
+    fn given(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.item.as_ref().map(|item| item.clone_ref(py))
     }
 }
 

@@ -12,6 +12,7 @@ use unisono_http::Response as HttpResponse;
 
 use unisono_runner::Fetched;
 
+use super::pickled::{Ending, FetchedState, Reduced, maker, wrong};
 use crate::errors;
 
 /// How a request ended, as the engine holds it: an outcome and its response share it.
@@ -53,6 +54,22 @@ impl Response {
     #[getter]
     fn is_success(&self) -> bool {
         self.inner().status.is_success()
+    }
+
+    /// Whether `raise_for_status` would return, and not raise: below 400, or what `expect=` named.
+    #[getter]
+    fn ok(&self) -> bool {
+        let status = self.inner().status;
+        self.ended.done.is_expected.unwrap_or(!status.is_client_error() && !status.is_server_error())
+    }
+
+    /// What other clients call what is there by another name: the error says what it is called here.
+    fn __getattr__<'py>(slf: &Bound<'py, Self>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+        Err(errors::no_attribute(slf.as_any(), name))
+    }
+
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Reduced<'py, FetchedState>> {
+        Ok((maker(py, "restored_response")?, (Ending::of(&self.ended), FetchedState::of(&self.ended.done))))
     }
 
     /// `HTTP/1.1` or `HTTP/2`.
@@ -121,8 +138,7 @@ impl Response {
     fn raise_for_status<'py>(slf: Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
         let py = slf.py();
         let (status, url) = (slf.get().inner().status, slf.get().url());
-        let is_expected = slf.get().ended.done.is_expected;
-        if is_expected.unwrap_or(!status.is_client_error() && !status.is_server_error()) {
+        if slf.get().ok() {
             return Ok(slf);
         }
         let fields = PyDict::new(py);
@@ -142,6 +158,12 @@ impl Response {
     fn __repr__(&self) -> String {
         unisono_core::printable(&format!("<Response {} {}>", self.status_code(), self.url())).into_owned()
     }
+}
+
+/// A pickled response.
+#[pyfunction]
+pub fn restored_response(ending: Ending, state: FetchedState) -> PyResult<Response> {
+    Response::of(&Arc::new(ending.ended(state.done()?)?)).ok_or_else(|| wrong("there is no response in it"))
 }
 
 impl Response {
