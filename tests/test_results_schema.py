@@ -123,7 +123,7 @@ def lines_of_each(folder, server, away):
 
     shell = ["--items-are-code", "--", "sh", "-c", "{}", ":::"]
     found = each(*shell, "echo out; echo err >&2", "exit 3", "kill -9 $$", "printf '\\377'; printf '\\376' >&2")
-    found += each("--", "/no/such/program", "{}", ":::", b"\xff", "plain")
+    found += each("--", "/no/such/{}", ":::", b"\xff", "plain")
     found += each("--brief", *shell, "echo out; echo err >&2")
     found += each(*shell, "head -c 2000000 /dev/zero | tr '\\0' x; head -c 2000000 /dev/zero | tr '\\0' y >&2")
     found += each("--save", "saved", *shell, "echo out; echo err >&2")

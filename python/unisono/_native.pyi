@@ -8,7 +8,7 @@ from typing import Any, AnyStr, Generic, Literal, Self, TypeVar, Unpack, final
 from typing_extensions import disjoint_base
 
 from unisono._http.headers import Headers
-from unisono._options import Pairs, ReplaceOptions, RequestOptions
+from unisono._options import Pairs, RequestOptions
 
 __version__: str
 __all__ = [
@@ -115,7 +115,7 @@ def verify(manifests: list[Any], *, extra: list[Any], keep_outcomes: bool, **key
 @final
 class Request:
     def __new__(cls, url: str, **keywords: Unpack[RequestOptions]) -> Self: ...
-    def replace(self, **keywords: Unpack[ReplaceOptions]) -> Request: ...
+    def replace(self, url: str | None = None, **keywords: Unpack[RequestOptions]) -> Request: ...
     def with_headers(self, headers: Pairs) -> Request: ...
     @property
     def url(self) -> str: ...

@@ -339,16 +339,6 @@ class RequestOptions(RowOptions, BodyOptions, total=False):
     id: str | None
 
 
-class ReplaceOptions(RequestOptions, total=False):
-    """Arguments of `Request.replace`.
-
-    Attributes:
-        url: The address.
-    """
-
-    url: str | None
-
-
 class CallOptions(BodyOptions, total=False):
     """What a single call of a client has of its own.
 

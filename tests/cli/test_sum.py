@@ -493,7 +493,7 @@ def test_a_check_tells_changed_missing_and_extra_files_apart(unisono, tmp_path):
     assert "3 failed" in done.stderr
     quiet = unisono("sum", "--check", "m", "--quiet")
     assert "OK" not in quiet.stdout and "tree/changed: FAILED" in quiet.stdout
-    status = unisono("sum", "--check", "m", "--status", "-q")
+    status = unisono("sum", "--check", "m", "--status", "-qq")
     assert (status.returncode, status.stdout, status.stderr) == (1, "", "")
     (tree / "changed").write_text("changed")
     assert unisono("sum", "--check", "m", "--ignore-missing").returncode == 0
