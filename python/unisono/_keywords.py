@@ -131,9 +131,10 @@ def _words(*options: Any) -> list[str]:
 
 
 def _request_words() -> list[str]:
-    from unisono._options import ReplaceOptions
+    from unisono._options import RequestOptions
 
-    return _words(ReplaceOptions)
+    # What a request is made of, or `replace` puts in its place.
+    return ["url", *_words(RequestOptions)]
 
 
 def _tip(keyword: str, called: str, words: list[str]) -> str:

@@ -187,7 +187,10 @@ impl Item {
             return;
         }
         self.shared.tell(CallEvent::Attempt(attempt));
-        while is_asked {
+        if !is_asked {
+            return;
+        }
+        loop {
             // A reply to an earlier attempt, which has timed out since, is none to this one. A permit is kept for one
             // that comes between this look and the wait.
             let reply = self.shared.lock().reply.take_if(|(to, _)| *to == attempt);
