@@ -11,7 +11,7 @@ They are `TypedDict`s, so a type checker finds a name or a value that is wrong; 
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol, TypeAlias, TypedDict
 
@@ -24,9 +24,10 @@ StrPath: TypeAlias = str | os.PathLike[str]
 AnyPath: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 Part: TypeAlias = AnyPath | int | float
 Pairs: TypeAlias = Mapping[str, Any] | Iterable[tuple[str, Any]]
-Content: TypeAlias = str | bytes | os.PathLike[str] | BinaryIO
+FileContent: TypeAlias = str | bytes | os.PathLike[str] | BinaryIO
+Content: TypeAlias = FileContent | Iterable[bytes] | AsyncIterable[bytes]
 FilePart: TypeAlias = (
-    bytes | os.PathLike[str] | BinaryIO | tuple[str | None, Content] | tuple[str | None, Content, str | None]
+    bytes | os.PathLike[str] | BinaryIO | tuple[str | None, FileContent] | tuple[str | None, FileContent, str | None]
 )
 Files: TypeAlias = FilePart | list[FilePart] | None
 Statuses: TypeAlias = int | str | Iterable[int | str]
@@ -311,7 +312,9 @@ class BodyOptions(TypedDict, total=False):
         params: Parameters; one that is `None` is left out, and truth is `true` or `false`.
         headers: Headers.
         json: A body as JSON; no such body when it is `None`.
-        content: A body as it is sent; text is sent as UTF-8, a path or open file stands for what is in it.
+        content: A body as it is sent; text is sent as UTF-8, a path or open file stands for what is in it. In a call of
+            a client also an iterable of bytes, which is taken from as it is sent, once: then the request cannot be sent
+            again. For an `AsyncClient` it may be an async iterable.
         data: A form (`application/x-www-form-urlencoded`): a mapping or a list of pairs, of which several values are a
             list, one that is `None` is left out, and truth is `true` or `false`. Anything else is as for `content`.
         files: A form with files (`multipart/form-data`), behind the fields of `data`: by field a path, an open file or

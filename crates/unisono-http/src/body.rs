@@ -1,29 +1,70 @@
-//! What a request is sent with: nothing, bytes, or a form.
+//! What a request is sent with: nothing, bytes, a file, what comes in as it is sent, or a form of these.
+//!
+//! What is not in memory is read as it is sent (`upload.rs`). Whether it can be sent again is for it to say: bytes and
+//! files can, what comes in once cannot. A file is known by its size and the time of its last change, as when the
+//! request was made; one that is another by then is not sent, or not to its end.
 //!
 //! A form with files (RFC 7578) brings its own `Content-Type`, since its boundary is made up with it. What is asked for
 //! by it is told by its parts and not by its boundary, so that the same form has the same fingerprint in each run.
 
-use std::{fmt, io, path::Path};
+use std::{
+    fmt,
+    fs::{File, Metadata},
+    io,
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{FileExt, MetadataExt},
+    },
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use http::HeaderValue;
 use unisono_core::ErrorKind;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::Error;
+use crate::{Error, feed::BodyFeed};
 
 /// A request's body.
-#[derive(Clone, Default)]
-pub struct Body {
-    bytes: Bytes,
-    /// What is a form with files; boxed, since most are none.
-    form: Option<Box<Form>>,
-}
+#[derive(Clone)]
+pub struct Body(Repr);
 
 #[derive(Clone)]
+enum Repr {
+    /// By far the most are these.
+    Bytes(Bytes),
+    Composed(Arc<Composed>),
+}
+
+struct Composed {
+    segments: Vec<Segment>,
+    /// Of a form with files.
+    form: Option<Form>,
+}
+
 struct Form {
     content_type: HeaderValue,
     fingerprint: u64,
+}
+
+/// A stretch of a body.
+#[derive(Clone)]
+pub(crate) enum Segment {
+    Bytes(Bytes),
+    File(Arc<FileContent>),
+    Feed(Arc<BodyFeed>),
+}
+
+/// What is in a file, from some place to its end, as it was when the request was made.
+pub(crate) struct FileContent {
+    path: PathBuf,
+    /// `None`: it is opened by its path for each sending.
+    open: Option<Arc<File>>,
+    from: u64,
+    size: u64,
+    /// Seconds and nanoseconds.
+    modified: (i64, i64),
 }
 
 /// One part of a form with files.
@@ -40,37 +81,107 @@ pub struct Part {
 }
 
 impl Body {
-    /// Whether there is nothing to be sent.
+    /// Whether there is certainly nothing to be sent.
     pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        matches!(&self.0, Repr::Bytes(bytes) if bytes.is_empty())
     }
 
-    /// How many bytes it has.
-    pub fn length(&self) -> u64 {
-        self.bytes.len() as u64
+    /// How many bytes it has; `None` when only its end will tell.
+    pub fn length(&self) -> Option<u64> {
+        match &self.0 {
+            Repr::Bytes(bytes) => Some(bytes.len() as u64),
+            Repr::Composed(composed) => composed.segments.iter().map(Segment::length).sum(),
+        }
     }
 
-    /// What is sent.
-    pub fn bytes(&self) -> &Bytes {
-        &self.bytes
+    /// What is sent, where it is in memory as one piece.
+    pub fn as_bytes(&self) -> Option<&Bytes> {
+        match &self.0 {
+            Repr::Bytes(bytes) => Some(bytes),
+            Repr::Composed(composed) => match &composed.segments[..] {
+                [Segment::Bytes(bytes)] => Some(bytes),
+                _ => None,
+            },
+        }
     }
 
     /// Its media type, where that is its own to say.
     pub fn content_type(&self) -> Option<&HeaderValue> {
-        self.form.as_ref().map(|form| &form.content_type)
+        match &self.0 {
+            Repr::Bytes(_) => None,
+            Repr::Composed(composed) => composed.form.as_ref().map(|form| &form.content_type),
+        }
     }
 
-    /// What is in a file.
+    /// Whether it comes in once, so that it cannot be sent again once it was begun.
+    pub fn is_once(&self) -> bool {
+        self.feeds().next().is_some()
+    }
+
+    /// Whether it comes in once, and was begun.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.feeds().any(|feed| feed.is_begun())
+    }
+
+    pub(crate) fn segments(&self) -> &[Segment] {
+        match &self.0 {
+            Repr::Bytes(_) => &[],
+            Repr::Composed(composed) => &composed.segments,
+        }
+    }
+
+    fn feeds(&self) -> impl Iterator<Item = &Arc<BodyFeed>> {
+        self.segments().iter().filter_map(|segment| match segment {
+            Segment::Feed(feed) => Some(feed),
+            Segment::Bytes(_) | Segment::File(_) => None,
+        })
+    }
+
+    /// What is in a file, which is opened anew for each sending.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// When it cannot be read, or is no regular file.
     pub fn file(path: &Path) -> Result<Self, Error> {
-        let failed = |error: io::Error| {
-            let missing = error.kind() == io::ErrorKind::NotFound;
-            let kind = if missing { ErrorKind::Missing } else { ErrorKind::Unreadable };
-            Error::new(kind, format!("cannot read `{}`", path.display())).with_source(error)
-        };
-        std::fs::read(path).map(Self::from).map_err(failed)
+        // Opened, so that one that may not be read is known now.
+        let file = File::open(path).map_err(|error| unreadable(path, error))?;
+        let found = file.metadata().map_err(|error| unreadable(path, error))?;
+        Self::of_file(path, None, 0, &found)
+    }
+
+    /// What is in an open file from this place on. It is read beside whatever else is done with it: its position stays.
+    ///
+    /// # Errors
+    /// As for [`Body::file`].
+    pub fn open_file(path: &Path, file: File, from: u64) -> Result<Self, Error> {
+        let found = file.metadata().map_err(|error| unreadable(path, error))?;
+        Self::of_file(path, Some(Arc::new(file)), from, &found)
+    }
+
+    fn of_file(path: &Path, open: Option<Arc<File>>, from: u64, found: &Metadata) -> Result<Self, Error> {
+        if !found.is_file() {
+            let why = if found.is_dir() { "a folder" } else { "no regular file: open it, and give it open" };
+            return Err(Error::new(ErrorKind::Unreadable, format!("cannot send `{}`: it is {why}", path.display())));
+        }
+        let content = FileContent { path: path.to_owned(), open, from, size: found.len(), modified: modified(found) };
+        Ok(Self::composed(vec![Segment::File(Arc::new(content))], None))
+    }
+
+    /// What comes in as it is sent, and once.
+    pub fn fed(feed: Arc<BodyFeed>) -> Self {
+        Self::composed(vec![Segment::Feed(feed)], None)
+    }
+
+    fn composed(segments: Vec<Segment>, form: Option<Form>) -> Self {
+        Self(Repr::Composed(Arc::new(Composed { segments, form })))
+    }
+
+    /// It as segments, of which none is empty.
+    fn into_segments(self) -> Vec<Segment> {
+        match self.0 {
+            Repr::Bytes(bytes) if bytes.is_empty() => Vec::new(),
+            Repr::Bytes(bytes) => vec![Segment::Bytes(bytes)],
+            Repr::Composed(composed) => composed.segments.clone(),
+        }
     }
 
     /// A form with files (RFC 7578). Names are written as WHATWG has it: quotes and line ends as `%22`, `%0D` and
@@ -85,7 +196,8 @@ impl Body {
     /// let body = Body::multipart(vec![text]).unwrap();
     /// let boundary = body.content_type().unwrap().to_str().unwrap().split_once("boundary=").unwrap().1;
     /// let head = "Content-Disposition: form-data; name=\"a\"";
-    /// assert_eq!(&body.bytes()[..], format!("--{boundary}\r\n{head}\r\n\r\n1\r\n--{boundary}--\r\n").as_bytes());
+    /// let whole = format!("--{boundary}\r\n{head}\r\n\r\n1\r\n--{boundary}--\r\n");
+    /// assert_eq!(body.as_bytes().unwrap(), whole.as_bytes());
     /// ```
     pub fn multipart(parts: Vec<Part>) -> Result<Self, Error> {
         let mut hash = Xxh3::new();
@@ -97,48 +209,149 @@ impl Body {
         }
         let heads = parts.iter().map(Part::head).collect::<Result<Vec<_>, _>>()?;
         let boundary = loop {
-            // 128 bits, so that one that is in a part as well has never been seen; but it must not be.
+            // 128 bits, so that one that is in a part as well has never been seen; but where that is in memory it is
+            // looked for.
             let boundary = format!("unisono-{:032x}", fastrand::u128(..));
-            let is_within = |part: &Part| contains(&part.content.bytes, boundary.as_bytes());
+            let is_within =
+                |part: &Part| part.content.as_bytes().is_some_and(|bytes| contains(bytes, boundary.as_bytes()));
             if !parts.iter().any(is_within) {
                 break boundary;
             }
         };
-        let mut bytes = Vec::new();
-        for (part, head) in parts.iter().zip(heads) {
+        let (mut segments, mut bytes) = (Vec::new(), Vec::new());
+        for (part, head) in parts.into_iter().zip(heads) {
             bytes.extend_from_slice(format!("--{boundary}\r\n{head}\r\n\r\n").as_bytes());
-            bytes.extend_from_slice(&part.content.bytes);
+            for segment in part.content.into_segments() {
+                match segment {
+                    Segment::Bytes(piece) => bytes.extend_from_slice(&piece),
+                    other => segments.extend([Segment::Bytes(std::mem::take(&mut bytes).into()), other]),
+                }
+            }
             bytes.extend_from_slice(b"\r\n");
         }
         bytes.extend_from_slice(format!("--{boundary}--\r\n").as_bytes());
+        segments.push(Segment::Bytes(bytes.into()));
         let content_type = HeaderValue::try_from(format!("multipart/form-data; boundary={boundary}"))
             .expect("hexadecimal digits can be sent");
-        let form = Form { content_type, fingerprint: hash.digest() };
-        Ok(Self { bytes: bytes.into(), form: Some(Box::new(form)) })
+        Ok(Self::composed(segments, Some(Form { content_type, fingerprint: hash.digest() })))
     }
 
     /// What tells it apart from others, in pieces.
     pub(crate) fn add_to(&self, add: &mut impl FnMut(&[u8])) {
-        match &self.form {
-            None => add(&self.bytes),
-            Some(form) => {
-                add(b"multipart/form-data");
-                add(&form.fingerprint.to_le_bytes());
-            }
+        let composed = match &self.0 {
+            Repr::Bytes(bytes) => return add(bytes),
+            Repr::Composed(composed) => composed,
+        };
+        if let Some(form) = &composed.form {
+            add(b"multipart/form-data");
+            return add(&form.fingerprint.to_le_bytes());
+        }
+        composed.segments.iter().for_each(|segment| match segment {
+            Segment::Bytes(bytes) => add(bytes),
+            Segment::File(file) => file.add_to(add),
+            Segment::Feed(_) => add(b"once"),
+        });
+    }
+}
+
+impl Default for Body {
+    fn default() -> Self {
+        Bytes::new().into()
+    }
+}
+
+impl Segment {
+    fn length(&self) -> Option<u64> {
+        match self {
+            Self::Bytes(bytes) => Some(bytes.len() as u64),
+            Self::File(file) => Some(file.length()),
+            Self::Feed(feed) => feed.length(),
         }
     }
+}
+
+impl FileContent {
+    pub(crate) fn length(&self) -> u64 {
+        self.size.saturating_sub(self.from)
+    }
+
+    /// Opens it where it is not open already. May wait for a disk.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or is another one by now.
+    pub(crate) fn open(&self) -> Result<Arc<File>, Error> {
+        let file = match &self.open {
+            Some(open) => open.clone(),
+            None => Arc::new(File::open(&self.path).map_err(|error| unreadable(&self.path, error))?),
+        };
+        self.check(&file)?;
+        Ok(file)
+    }
+
+    /// The piece that follows so many bytes. Of the last one it is certain that they all are of one file.
+    ///
+    /// # Errors
+    /// When it cannot be read, or has changed.
+    pub(crate) fn piece(&self, file: &File, sent: u64) -> Result<Bytes, Error> {
+        let left = self.length() - sent;
+        let mut piece = vec![0; usize::try_from(left).unwrap_or(usize::MAX).min(PIECE_BYTES)];
+        let read = file.read_exact_at(&mut piece, self.from + sent);
+        match read {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(self.changed()),
+            read => read.map_err(|error| unreadable(&self.path, error))?,
+        }
+        if piece.len() as u64 == left {
+            // Before it is handed over: without its last piece the body is none to any server.
+            self.check(file)?;
+        }
+        Ok(piece.into())
+    }
+
+    fn check(&self, file: &File) -> Result<(), Error> {
+        let found = file.metadata().map_err(|error| unreadable(&self.path, error))?;
+        match found.len() == self.size && modified(&found) == self.modified {
+            true => Ok(()),
+            false => Err(self.changed()),
+        }
+    }
+
+    fn changed(&self) -> Error {
+        let path = self.path.display();
+        let message = format!(
+            "`{path}` has changed since the request was made, so that it was not sent in full: make a new request of it"
+        );
+        Error::new(ErrorKind::Changed, message).retryable(false)
+    }
+
+    fn add_to(&self, add: &mut impl FnMut(&[u8])) {
+        add(b"file");
+        add(self.path.as_os_str().as_bytes());
+        for number in [self.from, self.size, self.modified.0 as u64, self.modified.1 as u64] {
+            add(&number.to_le_bytes());
+        }
+    }
+}
+
+fn modified(found: &Metadata) -> (i64, i64) {
+    (found.mtime(), found.mtime_nsec())
+}
+
+fn unreadable(path: &Path, error: io::Error) -> Error {
+    let is_missing = error.kind() == io::ErrorKind::NotFound;
+    let kind = if is_missing { ErrorKind::Missing } else { ErrorKind::Unreadable };
+    Error::new(kind, format!("cannot read `{}`", path.display())).retryable(false).with_source(error)
 }
 
 /// How much there is, and not what: a password may be in it.
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Body").field("bytes", &self.length()).finish_non_exhaustive()
+        f.debug_struct("Body").field("length", &self.length()).finish_non_exhaustive()
     }
 }
 
 impl From<Bytes> for Body {
     fn from(bytes: Bytes) -> Self {
-        Self { bytes, form: None }
+        Self(Repr::Bytes(bytes))
     }
 }
 
@@ -206,6 +419,9 @@ fn escaped(name: &str) -> String {
     name.replace('"', "%22").replace('\r', "%0D").replace('\n', "%0A")
 }
 
+/// What is read of a file at once: large enough that a disk is asked seldom, and small beside what connections buffer.
+const PIECE_BYTES: usize = 128 << 10;
+
 fn contains(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
@@ -220,7 +436,7 @@ mod tests {
     }
 
     fn text_of(body: &Body) -> String {
-        String::from_utf8(body.bytes().to_vec()).unwrap()
+        String::from_utf8(body.as_bytes().unwrap().to_vec()).unwrap()
     }
 
     #[test]

@@ -145,7 +145,7 @@ impl AttemptClassifier {
 
     /// What an error means for a request, before an answer or in the middle of its body.
     pub fn judge_error(request: &Request, trail: &Trail, error: &Error, context: &Context) -> Verdict {
-        let end = match error.is_retryable() {
+        let end = match error.is_retryable() && can_be_sent(request, trail) {
             // Nothing of it has left this side, for there was no peer to take it.
             true if error.peer() == Peer::Away && context.effect() == Effect::None => AttemptEnd::Unmet,
             true => AttemptEnd::Again { not_before: None },
@@ -173,6 +173,7 @@ impl AttemptClassifier {
             _ if is_worth_a_repeat(status) => AttemptEnd::Again { not_before: asked },
             _ => AttemptEnd::Wrong,
         };
+        let end = if can_be_sent(request, trail) { end } else { AttemptEnd::Wrong };
         let verdict = verdict(end, context.effect(), request.is_repeatable(), trail.has_hop());
         let error =
             Error::new(ErrorKind::Status, status_line(status)).retryable(matches!(end, AttemptEnd::Again { .. }));
@@ -201,7 +202,9 @@ impl AttemptClassifier {
         }
         let repeatable = request.is_repeatable();
         let verdict = match halt {
-            Halt::AttemptTimeout { effect, .. } if effect.allows_repeat(repeatable) || trail.has_hop() => {
+            Halt::AttemptTimeout { effect, .. }
+                if (effect.allows_repeat(repeatable) || trail.has_hop()) && can_be_sent(request, trail) =>
+            {
                 let otherwise = halt.outcome(repeatable);
                 match error.peer() == Peer::Away && *effect == Effect::None {
                     true => Verdict::Unmet { otherwise },
@@ -245,6 +248,11 @@ impl AttemptResult {
     pub fn is_ok(&self) -> bool {
         self.error.is_none()
     }
+}
+
+/// Whether there is something that another attempt could send.
+fn can_be_sent(request: &Request, trail: &Trail) -> bool {
+    trail.has_hop() || !request.body.is_spent()
 }
 
 fn status_line(status: StatusCode) -> String {

@@ -5,14 +5,13 @@
 
 use std::rc::Rc;
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header, uri};
 use unisono_batch::Context;
 use unisono_core::{Effect, ErrorKind, Peer};
 use unisono_net::LoginPermit;
 
 use crate::{
-    ClientOptions, Error, Request, Response, Streaming,
+    Body, ClientOptions, Error, Request, Response, Streaming,
     auth::{Generation, Tokens, basic_authorization},
     cookies::{self, CookieJar},
     decode::{ACCEPT_ENCODING, Decoder},
@@ -184,7 +183,7 @@ impl Inner {
     ) -> Result<Streaming, Error> {
         let used = tokens.sign(&mut headers).await?;
         let answer = self.exchange(request, headers, trail, attempt).await?;
-        if !self.is_refused(tokens, used, answer.status) {
+        if !self.is_refused(tokens, used, answer.status) || request.body.is_spent() {
             return Ok(answer);
         }
         answer.discard().await;
@@ -223,7 +222,9 @@ impl Inner {
         loop {
             // What may not be sent twice goes over no connection that its server may be about to close.
             let alone = !request.is_repeatable() && self.pool.breaks_promises(&origin);
-            let connection = self.pool.acquire(&origin, fresh || alone, &reached).await;
+            // Nor does what comes in once: it would be lost with that connection.
+            let alone_or_once = alone || request.body.is_once();
+            let connection = self.pool.acquire(&origin, fresh || alone_or_once, &reached).await;
             if let (Err(error), Some(permit)) = (&connection, &permit) {
                 permit.failed(&error.for_other_logins());
             }
@@ -252,6 +253,9 @@ impl Inner {
                 }
                 Err(error) => error,
             };
+            if request.body.is_spent() {
+                return Err(error);
+            }
             if let (true, PooledConnection::Http2(connection)) = (error.is_unprocessed(), &connection) {
                 let Some(pause) = resends.again(&error, connection, &self.pool, &origin) else {
                     if connection.is_closed() {
@@ -357,7 +361,7 @@ impl Inner {
         origin: &Origin,
         connection: &PooledConnection,
         alone: bool,
-    ) -> Result<http::Request<Bytes>, Error> {
+    ) -> Result<http::Request<Body>, Error> {
         let unsendable = |what: &str| Error::new(ErrorKind::Input, format!("{what} cannot be sent"));
         let mut parts = uri::Parts::default();
         let authority = request.url.authority();
@@ -381,7 +385,7 @@ impl Inner {
             headers.insert(header::PROXY_AUTHORIZATION, credentials);
         }
         parts.path_and_query = Some(request.url.target().clone());
-        let mut message = http::Request::new(request.body.bytes().clone());
+        let mut message = http::Request::new(request.body.clone());
         *message.method_mut() = request.method.clone();
         *message.uri_mut() = Uri::from_parts(parts).map_err(|_| unsendable("the address"))?;
         *message.headers_mut() = headers;

@@ -17,6 +17,10 @@ pub(crate) enum ExchangePhase {
 
 /// Names the error of a connection over HTTP/1.1.
 pub(crate) fn exchange_failed(error: hyper::Error, phase: ExchangePhase, named: &dyn Display) -> Error {
+    if let Some(ours) = find::<Error>(&error) {
+        // Of the body that was to be sent: the peer has no part in it.
+        return ours.again();
+    }
     let io = find::<io::Error>(&error).map(io::Error::kind);
     let (kind, message) = if is_of_tls(&error) {
         (ErrorKind::Tls, format!("{named} broke off the TLS session"))

@@ -7,15 +7,15 @@ use std::{
     fmt::Display,
     future::poll_fn,
     pin::{Pin, pin},
+    rc::Rc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::Full;
 use hyper::{
-    body::{Body, Frame, Incoming},
+    body::{Body as _, Frame, Incoming},
     client::conn::{TrySendError, http1},
 };
 use hyper_util::rt::TokioIo;
@@ -24,20 +24,21 @@ use unisono_core::{Effect, ErrorKind, Peer, clock};
 use unisono_net::{ByteStream, Socket};
 
 use crate::{
-    Error,
+    Body, Error,
     connection_limit::ConnectionPermit,
     dialer::Dialed,
     fault::{ExchangePhase, exchange_failed},
     framing::MOST_HEADERS,
     keep_alive,
     news::Sign,
+    upload::{Outgoing, UploadState},
 };
 
-type Http1Driver = http1::Connection<TokioIo<ByteStream>, Full<Bytes>>;
+type Http1Driver = http1::Connection<TokioIo<ByteStream>, Outgoing>;
 
 /// A connection that carries one request at a time.
 pub(crate) struct Http1 {
-    sender: http1::SendRequest<Full<Bytes>>,
+    sender: http1::SendRequest<Outgoing>,
     /// `None` once it has ended.
     driver: Option<Pin<Box<Http1Driver>>>,
     socket: Socket,
@@ -46,6 +47,8 @@ pub(crate) struct Http1 {
     pub(crate) idle_since: Instant,
     /// For how long its server says that it can be used after that, with time for the way; `None` when it does not say.
     pub(crate) usable_for: Option<Duration>,
+    /// The body that was still going out when its answer began.
+    upload: Option<Rc<UploadState>>,
     _permit: ConnectionPermit,
 }
 
@@ -72,6 +75,7 @@ impl Http1 {
             was_used: false,
             idle_since: clock::now(),
             usable_for: None,
+            upload: None,
             _permit: permit,
         })
     }
@@ -91,7 +95,7 @@ impl Http1 {
     /// Sends a request and waits for the answer's head.
     pub(crate) async fn send(
         &mut self,
-        request: Request<Bytes>,
+        request: Request<Body>,
         attempt: &Attempt,
         named: &dyn Display,
     ) -> Result<Response<Incoming>, Error> {
@@ -99,7 +103,9 @@ impl Http1 {
         // Read before the request is given to hyper, which writes at the first poll of the driver.
         let written = self.socket.written();
         attempt.begin();
-        let mut answer = pin!(self.sender.try_send_request(request.map(Full::new)));
+        let (head, body) = request.into_parts();
+        let (body, upload) = Outgoing::new(body);
+        let mut answer = pin!(self.sender.try_send_request(Request::from_parts(head, body)));
         let driver = &mut self.driver;
         let result = poll_fn(|context| {
             // The request is taken up by the first poll of the driver, and the answer is there after its last.
@@ -111,6 +117,12 @@ impl Http1 {
         match result {
             Ok(answer) => {
                 self.usable_for = keep_alive::usable_for(answer.headers());
+                if let Some(upload) = upload.filter(|upload| !upload.is_done()) {
+                    if !answer.status().is_success() {
+                        upload.stop();
+                    }
+                    self.upload = Some(upload);
+                }
                 Ok(answer)
             }
             Err(error) => Err(match self.socket.refused() {
@@ -140,7 +152,9 @@ impl Http1 {
     pub(crate) fn settle(&mut self) -> bool {
         // One more poll lets the driver see what follows the answer: an end, or bytes that no request asked for.
         let mut context = Context::from_waker(std::task::Waker::noop());
-        self.poll_driver(&mut context).is_pending() && self.sender.is_ready()
+        self.poll_driver(&mut context).is_pending()
+            && self.sender.is_ready()
+            && self.upload.take().is_none_or(|upload| upload.is_done())
     }
 
     fn poll_driver(&mut self, context: &mut Context<'_>) -> Poll<()> {
@@ -163,7 +177,7 @@ fn poll_and_drop(driver: &mut Option<Pin<Box<Http1Driver>>>, context: &mut Conte
 
 /// `taken` says whether the kernel has taken anything of the request.
 fn send_failed(
-    mut error: TrySendError<Request<Full<Bytes>>>,
+    mut error: TrySendError<Request<Outgoing>>,
     was_used: bool,
     taken: bool,
     attempt: &Attempt,

@@ -31,7 +31,7 @@ use std::{
 
 use bytes::Bytes;
 use h2::{
-    Ping, Reason, RecvStream,
+    Ping, Reason, RecvStream, SendStream,
     client::{Connection, SendRequest},
 };
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -44,11 +44,12 @@ use unisono_core::{Effect, ErrorKind, clock, reactor};
 use unisono_net::{ByteStream, Socket};
 
 use crate::{
-    Error,
+    Body, Error,
     connection_limit::ConnectionPermit,
     dialer::Dialed,
     fault::{ExchangePhase, is_refused, stream_failed},
     news::Sign,
+    upload::BodyReader,
 };
 
 /// A connection that carries many requests at once, and of one of its users: a request, or the pool.
@@ -227,7 +228,7 @@ impl Http2 {
     /// Sends a request when there is a stream for it, and waits for the answer's head.
     pub(crate) async fn send(
         &mut self,
-        request: Request<Bytes>,
+        request: Request<Body>,
         attempt: &Attempt,
         named: &dyn Display,
     ) -> Result<Response<Http2Body>, Error> {
@@ -257,8 +258,22 @@ impl Http2 {
         // From here on it may be sent, until it is settled that it was not.
         attempt.begin();
         self.counts.sent.set(self.counts.sent.get() + 1);
+        let mut upload;
         let answer = match self.hand_over(request) {
-            Ok(answer) => answer.await,
+            Ok((mut answer, rest)) => {
+                upload = rest;
+                let answered = poll_fn(|context| {
+                    if let Some(Poll::Ready(sent)) = upload.as_mut().map(|upload| upload.poll(context)) {
+                        upload = None;
+                        if let Err(error) = sent {
+                            return Poll::Ready(Err(error));
+                        }
+                    }
+                    Pin::new(&mut answer).poll(context).map(Ok)
+                });
+                // What is ours to bring was not there: the peer has no part in it.
+                answered.await?
+            }
             Err(error) => {
                 if let Some(refused) = self.refused(attempt) {
                     return Err(refused);
@@ -273,7 +288,9 @@ impl Http2 {
                 shared.note_answer();
                 self.stream = Some(stream);
                 let (head, body) = answer.into_parts();
-                let body = Http2Body::new(body, &head, is_head);
+                // A server that has said no has no use for the rest.
+                let upload = upload.filter(|_| head.status.is_success());
+                let body = Http2Body { upload, ..Http2Body::new(body, &head, is_head) };
                 Ok(Response::from_parts(head, body))
             }
             Err(error) => {
@@ -302,19 +319,28 @@ impl Http2 {
         self.shared().open.load(Relaxed) - usize::from(self.stream.is_some())
     }
 
-    fn hand_over(&self, request: Request<Bytes>) -> Result<h2::client::ResponseFuture, h2::Error> {
+    /// Returns the answer to come, and what is still to be sent.
+    fn hand_over(
+        &self,
+        request: Request<Body>,
+    ) -> Result<(h2::client::ResponseFuture, Option<Box<Http2Upload>>), h2::Error> {
         let (mut head, body) = request.into_parts();
         let has_length = !body.is_empty() || matches!(head.method, Method::POST | Method::PUT | Method::PATCH);
-        if has_length {
-            head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        if let (true, Some(length)) = (has_length, body.length()) {
+            head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         }
         // A sender has at most one stream that is not open yet.
         let (answer, mut stream) = self.sender.clone().send_request(Request::from_parts(head, ()), body.is_empty())?;
-        if !body.is_empty() {
+        let mut rest = None;
+        match body.as_bytes() {
+            Some(bytes) if bytes.is_empty() => {}
             // All of it is in memory anyway. What fails here is told by the answer.
-            let _ = stream.send_data(body, true);
+            Some(bytes) => _ = stream.send_data(bytes.clone(), true),
+            None => {
+                rest = Some(Box::new(Http2Upload { reader: BodyReader::new(body), stream, piece: Bytes::new() }));
+            }
         }
-        Ok(answer)
+        Ok((answer, rest))
     }
 
     /// That TLS was refused, for a request that was sent over it: another connection would be as well.
@@ -383,6 +409,10 @@ impl Shared {
 
 /// The next piece of an answer's body; `None` at its end.
 pub(crate) fn poll_data(body: &mut Http2Body, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, h2::Error>>> {
+    if let Some(Poll::Ready(_)) = body.upload.as_mut().map(|upload| upload.poll(context)) {
+        // Where it has failed, the stream was reset, which its answer tells.
+        body.upload = None;
+    }
     let data = ready!(body.stream.poll_data(context));
     Poll::Ready(match data {
         Some(Ok(bytes)) => {
@@ -409,6 +439,8 @@ pub(crate) struct Http2Body {
     stream: RecvStream,
     /// What is missing of it by its own head; `None` when only the stream's end will tell.
     left: Option<u64>,
+    /// What is still going out of the request.
+    upload: Option<Box<Http2Upload>>,
 }
 
 impl Http2Body {
@@ -416,12 +448,52 @@ impl Http2Body {
         // RFC 9110, section 6.4.1: these have none, whatever length they name.
         let is_empty = is_head || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let length = || head.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
-        Self { stream, left: if is_empty { Some(0) } else { length() } }
+        Self { stream, left: if is_empty { Some(0) } else { length() }, upload: None }
     }
 
     /// What is still to come, as far as it was announced.
     pub(crate) fn left(&self) -> u64 {
         self.left.unwrap_or(0)
+    }
+}
+
+/// A body on its way out, as much at a time as the peer's window takes.
+struct Http2Upload {
+    reader: BodyReader,
+    stream: SendStream<Bytes>,
+    /// What the window had no room for.
+    piece: Bytes,
+}
+
+impl Http2Upload {
+    /// Ready when all of it was given to the connection, or the stream has ended, of which its answer tells.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        loop {
+            if self.piece.is_empty() {
+                match ready!(self.reader.poll_piece(context)) {
+                    Some(Ok(piece)) => self.piece = piece,
+                    Some(Err(error)) => {
+                        self.stream.send_reset(Reason::CANCEL);
+                        return Poll::Ready(Err(error));
+                    }
+                    None => {
+                        let _ = self.stream.send_data(Bytes::new(), true);
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+                self.stream.reserve_capacity(self.piece.len());
+            }
+            while self.stream.capacity() == 0 {
+                match ready!(self.stream.poll_capacity(context)) {
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) | None => return Poll::Ready(Ok(())),
+                }
+            }
+            let piece = self.piece.split_to(self.stream.capacity().min(self.piece.len()));
+            if self.stream.send_data(piece, false).is_err() {
+                return Poll::Ready(Ok(()));
+            }
+        }
     }
 }
 

@@ -15,6 +15,7 @@ mod decode;
 mod dialer;
 mod error;
 mod fault;
+mod feed;
 mod fields;
 mod framing;
 #[doc(hidden)]
@@ -34,6 +35,7 @@ mod response;
 mod status;
 mod throttle;
 mod trail;
+mod upload;
 mod url;
 mod verdict;
 mod wire;
@@ -46,6 +48,7 @@ pub use cookies::{CookieJar, KeptCookie, RequestCookie};
 #[doc(hidden)]
 pub use decode::decode_body;
 pub use error::Error;
+pub use feed::BodyFeed;
 pub use fields::{request_header, shown_header};
 pub use options::{ClientOptions, HttpVersion, OnlyHere, SLOW_WINDOW};
 pub use proxy::{NoProxy, Proxies};

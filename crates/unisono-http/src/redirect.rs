@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use unisono_core::ErrorKind;
 
-use crate::{Body, Error, Request};
+use crate::{Body, Error, Request, feed::SENT_ONCE};
 
 /// The request that an answer redirects to; `None` when it is not a redirect.
 pub(crate) fn follow(request: &Request, status: StatusCode, headers: &HeaderMap) -> Option<Result<Request, Error>> {
@@ -24,6 +24,10 @@ fn next(request: &Request, location: &[u8], keeps_method: bool) -> Result<Reques
         .url
         .join_bytes(location)
         .map_err(|error| bad("something that is not an http address").with_source(error))?;
+    if keeps_method && request.body.is_spent() {
+        let message = format!("{from} redirects to another address, where the body was to be sent as well");
+        return Err(Error::new(ErrorKind::Redirect, message).with_source(SENT_ONCE));
+    }
     let mut next = request.moved_to(url)?;
     if !keeps_method {
         next.method = Method::GET;

@@ -75,6 +75,11 @@ impl Remote {
     pub(crate) async fn open(&self, request: &Request, trail: &Trail, attempt: &Context) -> Result<Streaming, Error> {
         let hop = trail.last_hop();
         let (first, redirects) = hop.as_ref().map_or((request, 0), |hop| (&hop.request, hop.redirects));
+        if first.body.as_bytes().is_none() {
+            let message = "a file or a stream is not sent by another machine, which does not have it: send it from here, \
+                           or give its bytes";
+            return Err(Error::new(ErrorKind::Input, message));
+        }
         attempt.begin();
         // The other side takes the hop that it is given for the row's own.
         let is_own = is_news_of(request, first);

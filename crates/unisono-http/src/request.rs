@@ -89,9 +89,9 @@ impl Request {
     }
 
     /// Whether sending it twice is as good as once: its method is idempotent (RFC 9110, section 9.2.2), or it carries
-    /// an `Idempotency-Key`.
+    /// an `Idempotency-Key`; and its body can be sent again.
     pub fn is_repeatable(&self) -> bool {
-        self.method.is_idempotent() || self.headers.contains_key(IDEMPOTENCY_KEY)
+        (self.method.is_idempotent() || self.headers.contains_key(IDEMPOTENCY_KEY)) && !self.body.is_once()
     }
 
     /// The same request to an address that a server named. To another origin only headers of an allow-list go along: a

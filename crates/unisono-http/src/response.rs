@@ -158,6 +158,7 @@ impl Streaming {
 }
 
 /// A body: on its way, or here already.
+#[expect(clippy::large_enum_variant, reason = "nearly all are the large one, and a box would be one more for each")]
 pub(crate) enum ResponseBody {
     Incoming(IncomingBody),
     /// What has not been taken of it. It was decoded where it came in.

@@ -142,7 +142,7 @@ class Client(BaseClient):
     def _streamed(self, request: Request, auth: Auth | None) -> Iterator[StreamedResponse]:
         warn_on_loop("a stream of `unisono.Client`", "make an `unisono.AsyncClient`, and write `async with`")
         with _waiting_call(self, request, auth, stream=True) as wait:
-            head = wait.outcome().check()
+            head = wait.response()
             self._check_transport()
             yield StreamedResponse(head, wait)
 
@@ -167,7 +167,7 @@ class Client(BaseClient):
         self._refuse_if_closed()
         warn_on_loop("a call of `unisono.Client`", "make an `unisono.AsyncClient`, and await its calls")
         with _waiting_call(self, request, auth, stream=False) as wait:
-            response = wait.outcome().check()
+            response = wait.response()
         self._check_transport()
         return response
 
@@ -310,7 +310,7 @@ class AsyncClient(BaseClient):
     @contextlib.asynccontextmanager
     async def _streamed(self, request: Request, auth: Auth | None) -> AsyncIterator[AsyncStreamedResponse]:
         async with self._waiting_call(request, auth, stream=True) as wait:
-            head = (await wait.outcome()).check()
+            head = await wait.response()
             self._check_transport()
             yield AsyncStreamedResponse(head, wait)
 
@@ -339,8 +339,7 @@ class AsyncClient(BaseClient):
     async def _sent(self, request: Request, auth: Auth | None) -> Response:
         self._refuse_if_closed()
         async with self._waiting_call(request, auth, stream=False) as wait:
-            outcome = await wait.outcome()
-        response = outcome.check()
+            response = await wait.response()
         self._check_transport()
         return response
 
@@ -357,13 +356,15 @@ class AsyncClient(BaseClient):
         number = next(self._numbers)
         call = self._call(loop_calls.completions, number, request, attempts, stream=stream)
         loop_calls.calls[number] = call
+        wait = LoopWait(loop_calls, number, self._engine, call, attempts)
         try:
-            yield LoopWait(loop_calls, number, self._engine, call, attempts)
+            yield wait
         finally:
             loop_calls.waiters.pop(number, None)
             loop_calls.calls.pop(number, None)
             call.stop()
             self._tell_of_hosts()
+            await wait.close()
 
 
 @contextlib.contextmanager

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
+from collections.abc import Iterator
+from typing import Any
 
 from unisono import _native
 from unisono._batches.listening import LoopWatch, on_loop
 from unisono._forks import HomeProcess
 from unisono._http.attempts import Attempts, drive, drive_on_loop
-from unisono._native import FetchOutcome
-from unisono.errors import UsageError
+from unisono._http.pieces import async_pieces_of, pieces_of, why_none
+from unisono._native import FetchOutcome, Response
+from unisono.errors import FetchError, UsageError
 
 __all__ = ["LoopCalls", "LoopWait", "ThreadWait"]
 
@@ -29,6 +33,16 @@ class ThreadWait:
         self._engine = engine
         self._call = call
         self._attempts = attempts
+        self._pieces: Iterator[bytes] | None = None
+        self._cause: Exception | None = None
+
+    def response(self) -> Response:
+        """The answer, or the head of a stream.
+
+        Raises:
+            FetchError: There is none; its cause is what has kept the body from being brought.
+        """
+        return _checked(self.outcome(), self._cause)
 
     def outcome(self) -> FetchOutcome:
         """How the call ended, or the head of a stream; what its attempts are accompanied by has been told."""
@@ -41,15 +55,32 @@ class ThreadWait:
                 if self._attempts is not None:
                     drive(self._attempts.ended(outcome))
                 return outcome
-            self._completions.wait()
-            self._completions.take()
+            self._wait()
 
     def chunk(self) -> bytes:
         """The next piece of a stream; empty at its end."""
         while (chunk := self._call.chunk()) is None:
+            self._wait()
+        return chunk
+
+    def _wait(self) -> None:
+        if (given := self._call.wanted()) is not None:
+            self._bring(given)
+        else:
             self._completions.wait()
             self._completions.take()
-        return chunk
+
+    def _bring(self, given: Any) -> None:
+        """Bring the next piece of the body, on the thread of the caller: it may have what only that has."""
+        if self._pieces is None:
+            self._pieces = pieces_of(given)
+        try:
+            piece = next(self._pieces, None)
+        except Exception as error:
+            self._cause = error
+            self._call.cannot_put(why_none(error))
+        else:
+            self._call.put(piece)
 
 
 class LoopWait:
@@ -68,6 +99,13 @@ class LoopWait:
         self._engine = engine
         self._call = call
         self._attempts = attempts
+        self._wants = asyncio.Event()
+        self._bringing: asyncio.Task[None] | None = None
+        self._cause: Exception | None = None
+
+    async def response(self) -> Response:
+        """As `ThreadWait.response`."""
+        return _checked(await self.outcome(), self._cause)
 
     async def outcome(self) -> FetchOutcome:
         """As `ThreadWait.outcome`."""
@@ -81,12 +119,15 @@ class LoopWait:
                 if self._attempts is not None:
                     await drive_on_loop(self._attempts.ended(outcome))
                 return outcome
+            self._look_for_wants()
             await waiter
 
     async def chunk(self) -> bytes:
         """As `ThreadWait.chunk`."""
         while (chunk := self._call.chunk()) is None:
-            await self._waiter()
+            waiter = self._waiter()
+            self._look_for_wants()
+            await waiter
         return chunk
 
     def _waiter(self) -> asyncio.Future[None]:
@@ -94,6 +135,33 @@ class LoopWait:
             raise UsageError("the answer comes in on the event loop that it was asked for on: read it there")
         # Completions come to the queue of this very loop, so none can come between the look and the wait.
         return self._loop_calls.waiter(self._number)
+
+    def _look_for_wants(self) -> None:
+        if (given := self._call.wanted()) is not None:
+            self._wants.set()
+            # One task for all pieces: what an async generator holds may be of its task.
+            self._bringing = self._bringing or asyncio.ensure_future(self._bring(given))
+
+    async def _bring(self, given: Any) -> None:
+        try:
+            async with contextlib.aclosing(async_pieces_of(given)) as pieces:
+                async for piece in pieces:
+                    await self._put(piece)
+            await self._put(None)
+        except Exception as error:
+            self._cause = error
+            self._call.cannot_put(why_none(error))
+
+    async def _put(self, piece: bytes | None) -> None:
+        await self._wants.wait()
+        self._wants.clear()
+        self._call.put(piece)
+
+    async def close(self) -> None:
+        """Nothing more is brought. What brings it has ended when this returns."""
+        if self._bringing is not None:
+            self._bringing.cancel()
+            await asyncio.wait([self._bringing])
 
 
 class LoopCalls:
@@ -129,6 +197,16 @@ class LoopCalls:
         # It may have come to nothing.
         if (watch := getattr(self, "_watch", None)) is not None:
             watch.leave()
+
+
+def _checked(outcome: FetchOutcome, cause: Exception | None) -> Response:
+    """The answer; or the error, with what has kept the body from being brought."""
+    try:
+        return outcome.check()
+    except FetchError as error:
+        if cause is None:
+            raise
+        raise error from cause
 
 
 def _deliver(completions: _native.CompletionQueue, waiters: dict[int, asyncio.Future[None]]) -> None:

@@ -1,11 +1,17 @@
 //! Bodies as Python gives them: `json`, `content`, `data` and `files`, and the words of rows.
+//!
+//! Paths and regular files that are open are read as they are sent, on threads beside the engine, and can be sent again.
+//! Iterators and what has a `read` alone are drawn from by the caller that waits for the call, on its own thread or
+//! event loop, once; so they are for calls of clients. Within `files=`, what has a `read` alone is read at once.
+
+use std::{fs::File, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use pyo3::{
     prelude::*,
     types::{PyBytes, PyDict, PyList, PyMapping, PyString, PyTuple},
 };
-use unisono_http::{Body, FORM, Part, encode_form};
+use unisono_http::{Body, BodyFeed, FORM, Part, encode_form};
 use unisono_runner::{RowBody, body_of_words};
 
 use crate::{
@@ -13,6 +19,15 @@ use crate::{
     numbers::shown,
     values::{params, path_of, text},
 };
+
+/// What was given for a body, beside the body that it became.
+#[derive(Debug, Clone, Default)]
+pub struct Source {
+    /// As it was given, where it was not bytes or text.
+    pub given: Option<Arc<Py<PyAny>>>,
+    /// Where the caller that waits puts the pieces of what comes in once.
+    pub feed: Option<Arc<BodyFeed>>,
+}
 
 /// What may be given for a body.
 #[derive(Default)]
@@ -28,7 +43,7 @@ impl<'py> Given<'py> {
     ///
     /// # Errors
     /// When it cannot be one, or there are two.
-    pub fn body(self, py: Python<'py>) -> PyResult<Option<RowBody>> {
+    pub fn body(self, py: Python<'py>) -> PyResult<Option<(RowBody, Source)>> {
         let all = [
             ("json=", self.json.is_some()),
             ("content=", self.content.is_some()),
@@ -39,16 +54,16 @@ impl<'py> Given<'py> {
             return Err(usage(py, format!("a request has one body: either {}, not both", given.join(" or "))));
         }
         if let Some(json) = self.json {
-            return Ok(Some((encode_json(&json)?.into(), Some("application/json"))));
+            return in_memory(encode_json(&json)?.into(), Some("application/json"));
         }
         if let Some(content) = self.content {
-            return Ok(Some((content_of("content", &content)?, None)));
+            return content_or_stream("content", &content);
         }
         match (self.data, self.files) {
             (None, None) => Ok(None),
-            (Some(data), None) if is_pairs(&data) => Ok(Some((encode_form(params(Some(&data))?).into(), Some(FORM)))),
-            (Some(data), None) => Ok(Some((content_of("data", &data)?, None))),
-            (data, Some(files)) => multipart(data.as_ref(), &files).map(|body| Some((body, None))),
+            (Some(data), None) if is_pairs(&data) => in_memory(encode_form(params(Some(&data))?).into(), Some(FORM)),
+            (Some(data), None) => content_or_stream("data", &data),
+            (data, Some(files)) => in_memory(multipart(data.as_ref(), &files)?, None),
         }
     }
 }
@@ -56,9 +71,9 @@ impl<'py> Given<'py> {
 /// The body of a row that has words for one beside what was found already; each is read as in a row of JSON.
 pub fn of_words(
     py: Python<'_>,
-    found: Option<RowBody>,
+    found: Option<(RowBody, Source)>,
     words: &[(String, Bound<'_, PyAny>)],
-) -> PyResult<Option<RowBody>> {
+) -> PyResult<Option<(RowBody, Source)>> {
     if words.is_empty() {
         return Ok(found);
     }
@@ -69,7 +84,12 @@ pub fn of_words(
         PyResult::Ok((name.clone(), String::from_utf8_lossy(&encode_json(value)?).into_owned()))
     };
     let words = words.iter().map(encode).collect::<PyResult<Vec<_>>>()?;
-    body_of_words(&words).map_err(|why| usage(py, why))
+    let body = body_of_words(&words).map_err(|why| usage(py, why))?;
+    Ok(body.map(|body| (body, Source::default())))
+}
+
+fn in_memory(body: Body, content_type: Option<&'static str>) -> PyResult<Option<(RowBody, Source)>> {
+    Ok(Some(((body, content_type), Source::default())))
 }
 
 /// A mapping, or a list of pairs: what is neither is a body as it is.
@@ -143,11 +163,11 @@ fn file_part(field: &str, value: &Bound<'_, PyAny>) -> PyResult<Part> {
     Ok(Part { name: field.to_owned(), file_name: Some(name), content_type: Some(content_type), content })
 }
 
-/// The last part of a path's name.
+/// The last part of the name of a path, or of a file that is open.
 fn base_name(content: &Bound<'_, PyAny>) -> Option<String> {
     let path = match content.is_instance_of::<PyBytes>() {
         true => return None,
-        false => path_of(content).ok()?,
+        false => path_of(content).ok().or_else(|| path_of(&content.getattr("name").ok()?).ok())?,
     };
     Some(path.file_name()?.to_string_lossy().into_owned())
 }
@@ -163,26 +183,92 @@ fn guessed(py: Python<'_>, name: &str) -> PyResult<String> {
     })
 }
 
-/// What is sent as it is: text as UTF-8, bytes, or what is in a file.
-fn content_of(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Body> {
+/// What is sent as it is, where it can be sent again: text as UTF-8, bytes, or what is in a file. `None` for what comes
+/// in once.
+fn content_again(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<Body>> {
     let py = value.py();
+    let wrong = |error: unisono_http::Error| usage(py, format!("{name}: {}", error.chain()));
     if let Ok(text) = value.cast::<PyString>() {
-        return Ok(Bytes::copy_from_slice(text.to_str()?.as_bytes()).into());
+        return Ok(Some(Bytes::copy_from_slice(text.to_str()?.as_bytes()).into()));
     }
     if let Ok(bytes) = value.cast::<PyBytes>() {
-        return Ok(Bytes::copy_from_slice(bytes.as_bytes()).into());
+        return Ok(Some(Bytes::copy_from_slice(bytes.as_bytes()).into()));
     }
     if value.hasattr("__fspath__")? {
-        return Body::file(&path_of(value)?).map_err(|error| usage(py, format!("{name}: {}", error.chain())));
+        return Body::file(&path_of(value)?).map(Some).map_err(wrong);
     }
     if value.hasattr("read")? {
-        let read = value.call_method0("read")?;
-        let bytes =
-            read.cast::<PyBytes>().map_err(|_| usage(py, format!("{name}: open the file in binary mode (\"rb\")")))?;
-        return Ok(Bytes::copy_from_slice(bytes.as_bytes()).into());
+        return match regular_file(value)? {
+            Some((path, file, from)) => Body::open_file(&path, file, from).map(Some).map_err(wrong),
+            None => Ok(None),
+        };
     }
-    let wrong = |_| usage(py, format!("{name} must be text, bytes, a path or an open file, not {}", shown(value)));
-    value.extract::<Vec<u8>>().map(Body::from).map_err(wrong)
+    Ok(value.extract::<Vec<u8>>().ok().map(Body::from))
+}
+
+/// The same, where it may also come in once.
+fn content_or_stream(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<(RowBody, Source)>> {
+    let py = value.py();
+    let given = Some(Arc::new(value.clone().unbind()));
+    if let Some(body) = content_again(name, value)? {
+        let is_plain = value.is_instance_of::<PyString>() || value.is_instance_of::<PyBytes>();
+        return Ok(Some(((body, None), Source { given: given.filter(|_| !is_plain), feed: None })));
+    }
+    let has = |attribute| value.hasattr(attribute);
+    if !(has("read")? || has("__iter__")? || has("__aiter__")?) || value.cast::<PyMapping>().is_ok() {
+        let given = shown(value);
+        let why = format!("{name} must be text, bytes, a path, an open file or an iterable of bytes, not {given}");
+        return Err(usage(py, why));
+    }
+    let feed = Arc::new(BodyFeed::new(None));
+    Ok(Some(((Body::fed(feed.clone()), None), Source { given, feed: Some(feed) })))
+}
+
+/// What is in a part of a form, which is read now where it could not be read again.
+fn content_of(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Body> {
+    let py = value.py();
+    if let Some(body) = content_again(name, value)? {
+        return Ok(body);
+    }
+    if !value.hasattr("read")? {
+        let given = shown(value);
+        return Err(usage(py, format!("{name} must be text, bytes, a path or an open file, not {given}")));
+    }
+    let read = value.call_method0("read")?;
+    let text = |_| usage(py, format!("{name}: open the file in binary mode (\"rb\")"));
+    Ok(Bytes::copy_from_slice(read.cast::<PyBytes>().map_err(text)?.as_bytes()).into())
+}
+
+/// The name, a descriptor and the position of a regular file that is open in binary mode; `None` for anything else that
+/// can be read, such as what unpacks a file: its descriptor has other bytes than it.
+fn regular_file(value: &Bound<'_, PyAny>) -> PyResult<Option<(PathBuf, File, u64)>> {
+    let py = value.py();
+    let io = py.import("io")?;
+    // What `tempfile` gives out stands before such a file.
+    let inner = match value.get_type().name()?.to_str()? {
+        "_TemporaryFileWrapper" => value.getattr("file")?,
+        _ => value.clone(),
+    };
+    let raw = match inner.hasattr("raw")? {
+        true => inner.getattr("raw")?,
+        false => inner.clone(),
+    };
+    if raw.get_type().as_ptr() != io.getattr("FileIO")?.as_ptr() || !raw.call_method0("seekable")?.extract::<bool>()? {
+        return Ok(None);
+    }
+    if inner.hasattr("flush")? {
+        // What was written to it lies in its buffer yet.
+        inner.call_method0("flush")?;
+    }
+    let from: u64 = inner.call_method0("tell")?.extract()?;
+    let descriptor: i32 = raw.call_method0("fileno")?.extract()?;
+    // Another opening of the same file, deleted or not: its position is ours.
+    let Ok(file) = File::open(format!("/proc/self/fd/{descriptor}")) else { return Ok(None) };
+    if !file.metadata().is_ok_and(|found| found.is_file()) {
+        return Ok(None);
+    }
+    let named = raw.getattr("name").ok().and_then(|name| path_of(&name).ok());
+    Ok(Some((named.unwrap_or_else(|| format!("descriptor {descriptor}").into()), file, from)))
 }
 
 pub fn encode_json(value: &Bound<'_, PyAny>) -> PyResult<Bytes> {

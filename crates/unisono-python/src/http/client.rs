@@ -32,7 +32,8 @@ use unisono_core::{
     reactor::{Reactor, spawn_local, with_local_tasks},
 };
 use unisono_http::{
-    AttemptClassifier, AttemptResult, Client, CookieJar, Error as HttpError, Judged, Request, StatusSet, Trail, Url,
+    AttemptClassifier, AttemptResult, BodyFeed, Client, CookieJar, Error as HttpError, Judged, Request, StatusSet,
+    Trail, Url,
 };
 use unisono_runner::{Defaults, Error, Fetched, Monitor, RowOutcome as Ended};
 
@@ -40,7 +41,7 @@ use crate::{
     errors,
     events::{EventLog, LogEvent},
     forks::HomeProcess,
-    http::request::row,
+    http::request::{GivenRequest, row},
     notifier::Notifier,
     options::{HttpKeywords, Keywords, NewLimits, set_limits},
     outcomes::{self, FetchOutcome},
@@ -101,7 +102,11 @@ struct Completions {
 
 /// One call under way.
 #[pyclass(frozen, module = "unisono._native")]
-pub struct ClientCall(Arc<Shared>);
+pub struct ClientCall {
+    shared: Arc<Shared>,
+    /// What the pieces of its body are brought from, and where they are put.
+    feed: Option<(Arc<Py<PyAny>>, Arc<BodyFeed>)>,
+}
 
 /// What caller and engine share about a call.
 struct Shared {
@@ -274,7 +279,13 @@ impl ClientEngine {
         retries: bool,
     ) -> PyResult<ClientCall> {
         self.home.check()?;
+        let feed = request.cast::<GivenRequest>().ok().and_then(|request| request.get().feed());
         let request = row(request, &self.defaults, number)?.call.map_err(|why| errors::input(py, &why))?.request;
+        if feed.as_ref().is_some_and(|(_, feed)| feed.is_begun()) {
+            let why =
+                "the body of this request comes in once, and was sent already: give bytes, a path or an open file";
+            return Err(errors::usage(py, why));
+        }
         let shared = Arc::new(Shared {
             number,
             completions: completions.get().0.clone(),
@@ -286,6 +297,10 @@ impl ClientEngine {
             wants: Wants { to_be_asked, attempts, retries },
             replied: Notify::new(),
         });
+        if let Some((_, feed)) = &feed {
+            let shared = shared.clone();
+            feed.on_want(move || shared.has_news());
+        }
         let item = Item {
             request,
             replaced: RefCell::default(),
@@ -296,7 +311,7 @@ impl ClientEngine {
         if self.calls.send(item).is_err() {
             return Err(errors::usage(py, "the client is closed"));
         }
-        Ok(ClientCall(shared))
+        Ok(ClientCall { shared, feed })
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -306,7 +321,14 @@ impl ClientEngine {
     /// Says what an attempt sends that has asked.
     fn reply(&self, call: &Bound<'_, ClientCall>, attempt: u16, request: &Bound<'_, PyAny>) -> PyResult<()> {
         self.home.check()?;
-        let shared = &call.get().0;
+        let ClientCall { shared, feed } = call.get();
+        let brings = request.cast::<GivenRequest>().ok().and_then(|request| request.get().feed());
+        if let Some((_, other)) = brings
+            && !feed.as_ref().is_some_and(|(_, own)| Arc::ptr_eq(own, &other))
+        {
+            let why = "a hook gave a body that comes in once in place of another: give bytes, a path or an open file";
+            return Err(errors::usage(request.py(), why));
+        }
         let row = row(request, &self.defaults, shared.number)?;
         let request = row.call.map_err(|why| errors::input(request.py(), &why))?.request;
         shared.lock().reply = Some((attempt, request));
@@ -410,16 +432,16 @@ impl CompletionQueue {
 impl ClientCall {
     /// How it ended, or the head of a stream; `None` when there is nothing yet.
     fn outcome<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, FetchOutcome>>> {
-        let ended = self.0.lock().outcome.take();
+        let ended = self.shared.lock().outcome.take();
         ended.map(|ended| FetchOutcome::object(py, ended, None)).transpose()
     }
 
     /// The next piece of a stream; empty at its end, `None` when there is nothing yet. Raises when the body breaks off.
     fn chunk<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
-        let mut state = self.0.lock();
+        let mut state = self.shared.lock();
         if let Some(chunk) = state.chunks.pop_front() {
             drop(state);
-            self.0.taken.notify_one();
+            self.shared.taken.notify_one();
             return Ok(Some(PyBytes::new(py, &chunk)));
         }
         match &state.ended {
@@ -438,8 +460,8 @@ impl ClientCall {
     /// What it has told since this was last asked: `("attempt", number, asks)`, and `("retry", attempt, seconds,
     /// throttled, text, outcome)` with how that attempt ended.
     fn events<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyTuple>>> {
-        let events = std::mem::take(&mut self.0.lock().events);
-        let asks = self.0.wants.to_be_asked;
+        let events = std::mem::take(&mut self.shared.lock().events);
+        let asks = self.shared.wants.to_be_asked;
         let tuple = |event| match event {
             CallEvent::Attempt(attempt) => ("attempt", attempt, asks).into_pyobject(py),
             CallEvent::Retry { again, last } => {
@@ -453,9 +475,33 @@ impl ClientCall {
 
     /// Nothing waits for it any more.
     fn stop(&self) {
-        self.0.is_stopped.store(true, Ordering::Release);
-        self.0.stop.notify_one();
-        self.0.taken.notify_one();
+        self.shared.is_stopped.store(true, Ordering::Release);
+        self.shared.stop.notify_one();
+        self.shared.taken.notify_one();
+    }
+
+    /// What the next piece of the body is to be brought from, when one is wanted.
+    fn wanted<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        let (given, feed) = self.feed.as_ref()?;
+        feed.take_want().then(|| given.bind(py).clone())
+    }
+
+    /// Puts the piece that was wanted; `None` at the end.
+    #[pyo3(signature = (piece))]
+    fn put(&self, piece: Option<&Bound<'_, PyBytes>>) {
+        if let Some((_, feed)) = &self.feed {
+            match piece {
+                Some(piece) => feed.put(Bytes::copy_from_slice(piece.as_bytes())),
+                None => feed.end(Ok(())),
+            }
+        }
+    }
+
+    /// The piece that was wanted cannot be brought.
+    fn cannot_put(&self, why: String) {
+        if let Some((_, feed)) = &self.feed {
+            feed.end(Err(why));
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     errors,
     http::expressions::evaluator,
     http::remote_requests::RemoteRequests,
-    http::request::row,
+    http::request::{GivenRequest, ONCE_IS_FOR_CALLS, row},
     options::{Answers, HttpKeywords, Keywords, ResultsOptions},
     outcomes::FetchOutcome,
     run::{EngineEnds, Face, Run},
@@ -32,7 +32,11 @@ impl Face for FetchFace {
     type Done = Fetched;
 
     fn row(&self, item: &Bound<'_, PyAny>, line: u64) -> PyResult<Row<FetchCall>> {
-        row(item, &self.defaults, line)
+        let mut row = row(item, &self.defaults, line)?;
+        if item.cast::<GivenRequest>().is_ok_and(|request| request.get().feed().is_some()) {
+            row.call = Err(ONCE_IS_FOR_CALLS.to_owned());
+        }
+        Ok(row)
     }
 
     fn outcome<'py>(

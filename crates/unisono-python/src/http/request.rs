@@ -1,20 +1,20 @@
 //! Requests as Python gives them: an address, a `Request`, or a mapping.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use pyo3::{
     prelude::*,
     types::{PyBytes, PyDict, PyMapping, PyString},
 };
 use unisono_core::{Overrides, Secret, redacted};
-use unisono_http::{Body, FORM, RequestCookie, RequestOptions, StatusSet};
+use unisono_http::{Body, BodyFeed, FORM, RequestCookie, RequestOptions, StatusSet};
 use unisono_runner::{
     Defaults, FetchCall, NoFields, ROW_BODIES, ROW_OPTIONS, Row, RowFields, RowOptions, RowOrigin, RowRequest,
 };
 
 use crate::{
     errors,
-    http::bodies::{self, Given},
+    http::bodies::{self, Given, Source},
     options::Keywords,
     values::{pairs, params, text},
 };
@@ -33,6 +33,7 @@ pub struct GivenRequest {
     params: Vec<(String, String)>,
     body: Option<Body>,
     content_type: Option<&'static str>,
+    source: Source,
     options: RowOptions,
 }
 
@@ -66,15 +67,19 @@ impl GivenRequest {
         self.headers.clone()
     }
 
-    /// The body, if there is one.
+    /// The body, if there is one: its bytes, or what was given where these are read as they are sent. `None` for a form
+    /// with files on disk.
     #[getter]
-    fn content<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
-        self.body.as_ref().map(|body| PyBytes::new(py, body.bytes()))
+    fn content<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        match self.body.as_ref()?.as_bytes() {
+            Some(bytes) => Some(PyBytes::new(py, bytes).into_any()),
+            None => self.source.given.as_ref().map(|given| given.bind(py).clone()),
+        }
     }
 
     /// A user name, a password and cookies go along: without them it would be another request.
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (RequestState,))> {
-        Ok((py.import("unisono._native")?.getattr("restored_request")?, (RequestState::of(self),)))
+        Ok((py.import("unisono._native")?.getattr("restored_request")?, (RequestState::of(py, self)?,)))
     }
 
     fn __repr__(&self) -> String {
@@ -109,12 +114,17 @@ impl GivenRequest {
             keywords.take(word).transpose().map(|value| value.map(|value| ((*word).to_owned(), value)))
         });
         let words = words.collect::<PyResult<Vec<_>>>()?;
-        if let Some((body, content_type)) = bodies::of_words(py, given.body(py)?, &words)? {
-            (self.body, self.content_type) = (Some(body), content_type);
+        if let Some(((body, content_type), source)) = bodies::of_words(py, given.body(py)?, &words)? {
+            (self.body, self.content_type, self.source) = (Some(body), content_type, source);
         }
         self.options.change(keywords.row_options()?);
         keywords.finish_call("Request")?;
         Ok(self)
+    }
+
+    /// What the caller that waits brings the pieces from, and where it puts them; `None` where the body needs none.
+    pub fn feed(&self) -> Option<(Arc<Py<PyAny>>, Arc<BodyFeed>)> {
+        Some((self.source.given.clone()?, self.source.feed.clone()?))
     }
 
     pub fn row_request(&self) -> RowRequest {
@@ -155,7 +165,11 @@ pub struct RequestState {
 }
 
 impl RequestState {
-    fn of(request: &GivenRequest) -> Self {
+    fn of(py: Python<'_>, request: &GivenRequest) -> PyResult<Self> {
+        let body = match &request.body {
+            None => None,
+            Some(body) => Some(body.as_bytes().ok_or_else(|| errors::usage(py, NOT_IN_MEMORY))?.to_vec()),
+        };
         let RowOptions { request: options, auth, idempotency_key } = request.options.clone();
         let mut headers = request.headers.clone();
         // A form with files is told by its boundary, which it has in it.
@@ -164,13 +178,13 @@ impl RequestState {
             headers.push(("Content-Type".to_owned(), form.to_str().unwrap_or_default().to_owned()));
         }
         let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        Self {
+        Ok(Self {
             url: request.url.clone(),
             method: request.method.clone(),
             id: request.id.clone(),
             headers,
             params: request.params.clone(),
-            body: request.body.as_ref().map(|body| body.bytes().to_vec()),
+            body,
             media: request.content_type.map(str::to_owned),
             timeout_ns: options.overrides.timeout.map(nanoseconds),
             deadline_ns: options.overrides.deadline.map(nanoseconds),
@@ -184,9 +198,13 @@ impl RequestState {
                 .collect(),
             auth: auth.map(|(name, password)| (name, password.reveal().to_owned())),
             idempotency_key,
-        }
+        })
     }
 }
+
+/// Why a request does not go to another process.
+const NOT_IN_MEMORY: &str = "a request whose body is a file or a stream cannot be pickled: give its bytes, or make the \
+                             request where it is sent";
 
 /// A pickled request.
 #[pyfunction]
@@ -213,6 +231,7 @@ pub fn restored_request(py: Python<'_>, state: RequestState) -> PyResult<GivenRe
         params: state.params,
         body: state.body.map(Into::into),
         content_type: [FORM, JSON].into_iter().find(|known| state.media.as_deref() == Some(known)),
+        source: Source::default(),
         options: RowOptions { request: options, auth, idempotency_key: state.idempotency_key },
     })
 }
@@ -244,6 +263,10 @@ pub fn row(item: &Bound<'_, PyAny>, defaults: &Defaults, line: u64) -> PyResult<
         Err(error) => Row { id: None, origin, call: Err(format!("not a request: {error}")) },
     })
 }
+
+/// Why a row is none.
+pub const ONCE_IS_FOR_CALLS: &str = "its body comes in once, which is for a call of a client, whose caller brings it: \
+                                     give bytes, a path or an open file";
 
 struct Columns(Vec<(String, String)>);
 
@@ -294,7 +317,10 @@ fn from_mapping(item: &Bound<'_, PyAny>) -> PyResult<(RowRequest, Columns)> {
     }
     given.json = json;
     let own_body = given.body(item.py())?;
-    if let Some((body, content_type)) = bodies::of_words(item.py(), own_body, &worded)? {
+    if let Some(((body, content_type), source)) = bodies::of_words(item.py(), own_body, &worded)? {
+        if source.feed.is_some() {
+            return Err(errors::usage(item.py(), ONCE_IS_FOR_CALLS));
+        }
         (row.body, row.content_type) = (Some(body), content_type);
     }
     row.options = Keywords::new(&own)?.row_options()?;

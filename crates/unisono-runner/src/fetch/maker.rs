@@ -44,7 +44,7 @@ impl fmt::Debug for Defaults {
             .field("method", &self.method)
             .field("headers", &self.headers.keys().collect::<Vec<_>>())
             .field("cookies", &self.cookies)
-            .field("body_bytes", &self.body.as_ref().map(Body::length))
+            .field("body_bytes", &self.body.as_ref().and_then(Body::length))
             .field("netrc", &self.netrc)
             .finish()
     }

@@ -45,7 +45,7 @@ impl fmt::Debug for RowRequest {
             .field("url", &self.url.as_deref().map(redacted))
             .field("method", &self.method)
             .field("headers", &names(&self.headers))
-            .field("body_bytes", &self.body.as_ref().map(Body::length))
+            .field("body_bytes", &self.body.as_ref().and_then(Body::length))
             .field("content_type", &self.content_type)
             .field("params", &names(&self.params))
             .field("options", &self.options)
