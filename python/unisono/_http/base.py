@@ -153,6 +153,16 @@ class BaseClient:
         params = [*self._params, *own] if has_params else []
         return Request(self._joined(url), method=method, params=params, **arguments), auth
 
+    def _download(self, url: str, arguments: dict[str, Any]) -> tuple[Request, Auth | None, int]:
+        """The request of a download, what signs it, and how often in a row it may bring nothing."""
+        self._refuse_if_closed()
+        retries = arguments.get("retries")
+        request, auth = self._built("GET", url, arguments)
+        for name, _ in request.headers:
+            if name.lower() in ("range", "if-range", "accept-encoding"):
+                raise UsageError(f"the header `{name}` is a download's own: leave it out")
+        return request, auth, self._options.get("retries", 3) if retries is None else retries
+
     def _joined(self, url: str) -> str:
         """The address that a call is for (RFC 3986, section 4.2), with paths put behind that of `base_url`."""
         if not self.base_url or _SCHEME.match(url):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 import weakref
 from collections.abc import AsyncIterator, Coroutine, Generator, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, Unpack, cast
 
@@ -15,11 +17,13 @@ from unisono._caller import warn_on_loop
 from unisono._forks import HomeProcess
 from unisono._functions.callables import plain
 from unisono._http.base import BaseClient
+from unisono._http.downloading import DownloadProgress, Part
 from unisono._http.pages import AsyncPages, Pages, way_to_pages
 from unisono._http.streaming import AsyncStreamedResponse, StreamedResponse
 from unisono._http.waiting import LoopCalls, LoopWait, ThreadWait
 from unisono._native import Request, Response
-from unisono._options import Auth, CallOptions, ClientOptions
+from unisono._options import Auth, CallOptions, ClientOptions, StrPath
+from unisono.errors import FetchError
 
 __all__ = ["AsyncCall", "AsyncClient", "AsyncPages", "AsyncStreamedResponse", "Client", "Pages", "StreamedResponse"]
 
@@ -145,6 +149,54 @@ class Client(BaseClient):
             head = wait.response()
             self._check_transport()
             yield StreamedResponse(head, wait)
+
+    def download(
+        self,
+        url: str,
+        path: StrPath,
+        *,
+        overwrite: bool = False,
+        progress: DownloadProgress = False,
+        **arguments: Unpack[CallOptions],
+    ) -> Path:
+        """GET a file. It has its name once it is whole, and not before.
+
+        A body that breaks off goes on where it ended if the server can do that, also in a later call; see
+        docs/clients.md.
+
+        Args:
+            url: Where it is.
+            path: The file that it becomes.
+            overwrite: Replace a file that is there.
+            progress: `True` shows a line on standard error; a callable is given how many bytes are there, and how many
+                there will be, `None` where that is not known.
+            **arguments: As for any call. `retries` is also how often in a row a body may break off with nothing new.
+
+        Returns:
+            The path.
+
+        Raises:
+            FetchError: There is no answer, or its body breaks off too often. What is there of it is kept for a later
+                call, beside the file, if the server says what tells versions apart.
+            StatusError: The answer is no success.
+            UsageError: The file is there, or is being downloaded.
+        """
+        request, auth, retries = self._download(url, cast("dict[str, Any]", arguments))
+        with Part(path, request.url, overwrite=overwrite, progress=progress) as part:
+            while True:
+                error: FetchError | None = None
+                with self._streamed(request.with_headers(part.headers()), auth) as response:
+                    is_wanted = part.begin(response)
+                    try:
+                        for chunk in response.iter_bytes() if is_wanted else ():
+                            part.write(chunk)
+                    except FetchError as broken:
+                        error = broken
+                if error is None and part.is_whole(is_wanted):
+                    return part.finish()
+                if (pause := part.goes_on(error, retries)) is None:
+                    raise error or part.never_whole()
+                time.sleep(pause)
 
     def close(self) -> None:
         """Stop everything and close all connections. Calls that other threads have under way raise `FetchCancelled`."""
@@ -313,6 +365,35 @@ class AsyncClient(BaseClient):
             head = await wait.response()
             self._check_transport()
             yield AsyncStreamedResponse(head, wait)
+
+    async def download(
+        self,
+        url: str,
+        path: StrPath,
+        *,
+        overwrite: bool = False,
+        progress: DownloadProgress = False,
+        **arguments: Unpack[CallOptions],
+    ) -> Path:
+        """GET a file. It has its name once it is whole, and not before; see `Client.download`."""
+        request, auth, retries = self._download(url, cast("dict[str, Any]", arguments))
+        with Part(path, request.url, overwrite=overwrite, progress=progress) as part:
+            while True:
+                error: FetchError | None = None
+                async with self._streamed(request.with_headers(part.headers()), auth) as response:
+                    is_wanted = part.begin(response)
+                    try:
+                        if is_wanted:
+                            async for chunk in response.aiter_bytes():
+                                part.write(chunk)
+                    except FetchError as broken:
+                        error = broken
+                if error is None and part.is_whole(is_wanted):
+                    # It waits for the disk.
+                    return await asyncio.to_thread(part.finish)
+                if (pause := part.goes_on(error, retries)) is None:
+                    raise error or part.never_whole()
+                await asyncio.sleep(pause)
 
     async def aclose(self) -> None:
         """Stop everything and close all connections. Calls that are under way raise `FetchCancelled`, on every loop."""
