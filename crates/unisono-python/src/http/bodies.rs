@@ -197,6 +197,12 @@ fn content_again(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<Body>>
     if value.hasattr("__fspath__")? {
         return Body::file(&path_of(value)?).map(Some).map_err(wrong);
     }
+    if value.get_type().is(py.import("io")?.getattr("BytesIO")?) {
+        // From where it stands, as a file.
+        let (all, from): (Vec<u8>, usize) =
+            (value.call_method0("getvalue")?.extract()?, value.call_method0("tell")?.extract()?);
+        return Ok(Some(all.get(from..).unwrap_or_default().to_vec().into()));
+    }
     if value.hasattr("read")? {
         return match regular_file(value)? {
             Some((path, file, from)) => Body::open_file(&path, file, from).map(Some).map_err(wrong),
