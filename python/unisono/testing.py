@@ -283,9 +283,20 @@ class _Connection(BaseHTTPRequestHandler):
         with contextlib.closing(self.request):
             super().finish()
 
+    def content(self) -> bytes:
+        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        pieces = []
+        while size := int(self.rfile.readline().partition(b";")[0], 16):
+            pieces.append(self.rfile.read(size))
+            self.rfile.readline()
+        # The end of its trailers, of which there are none.
+        self.rfile.readline()
+        return b"".join(pieces)
+
     def answer(self) -> None:
         url = self.path if "://" in self.path else f"{self.scheme}://{self.headers.get('Host', '')}{self.path}"
-        content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        content = self.content()
         request = ReceivedRequest(self.command, url, Headers(self.headers.items()), content)
         rule = self.server.transport._rule_for(request)
         if rule is None:

@@ -18,6 +18,7 @@ import threading
 import pytest
 
 import unisono
+from unisono.testing import FakeTransport
 
 
 def sent(server, **arguments):
@@ -54,7 +55,7 @@ def test_a_mapping_or_pairs_are_a_form_as_a_browser_sends_it(server):
 
 
 def test_data_that_is_no_form_is_sent_as_it_is(server):
-    for data in ["té", "té".encode(), bytearray("té".encode())]:
+    for data in ["té", "té".encode(), bytearray("té".encode()), io.BytesIO("té".encode())]:
         headers, body = sent(server, data=data)
         assert body == "té".encode()
         assert "content-type" not in headers
@@ -418,3 +419,11 @@ def test_a_file_that_changes_meanwhile_is_another_request(sinks, tmp_path):
     assert sink.sizes[0] == 3
     # Of the one that changed the head may have come, and never a body.
     assert not any(sink.sizes[1:])
+
+
+def test_the_transport_of_tests_takes_in_what_comes_in_chunks():
+    with FakeTransport() as fake, unisono.Client(transport=fake) as client:
+        fake.on("PUT", "/x")
+        for content in [iter([b"one ", b"two"]), b"three"]:
+            client.put("http://a.example/x", content=content)
+    assert [request.content for request in fake.requests] == [b"one two", b"three"]
