@@ -1,8 +1,8 @@
 //! A body that comes in as it is sent: the place where a program puts its pieces, one at a time.
 //!
 //! The connection says that it wants a piece, and takes none before: so no more than one lies here, whatever the
-//! program has. It is begun once. What the program cannot bring ends the request with that reason, and never as a body that is
-//! merely shorter.
+//! program has. It is begun once. What the program cannot bring ends the request with that reason, and never as a body
+//! that is merely shorter.
 
 use std::{
     fmt,

@@ -1,8 +1,8 @@
 //! Bodies as Python gives them: `json`, `content`, `data` and `files`, and the words of rows.
 //!
-//! Paths and regular files that are open are read as they are sent, on threads beside the engine, and can be sent again.
-//! Iterators and what has a `read` alone are drawn from by the caller that waits for the call, on its own thread or
-//! event loop, once; so they are for calls of clients. Within `files=`, what has a `read` alone is read at once.
+//! Paths and regular files that are open are read as they are sent, on threads beside the engine, and can be sent
+//! again. Iterators and what has a `read` alone are drawn from by the caller that waits for the call, on its own thread
+//! or event loop, once; so they are for calls of clients. Within `files=`, what has a `read` alone is read at once.
 
 use std::{fs::File, path::PathBuf, sync::Arc};
 
