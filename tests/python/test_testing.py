@@ -85,8 +85,8 @@ def test_a_batch_and_an_async_client_connect_to_it_as_well(fake):
             page = await unisono.gather(a=client.get("/items/1"), b=client.get("/items/2"))
             with pytest.raises(UnexpectedRequest):
                 await client.get("/other")
-            with client.batch(["/items/3"]) as batch:
-                (outcome,) = list(batch)
+            async with client.batch(["/items/3"]) as batch:
+                (outcome,) = [outcome async for outcome in batch]
             return page.a.ok, page.b.ok, outcome.ok
 
     assert asyncio.run(main()) == (True, True, True)
