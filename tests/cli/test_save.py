@@ -5,6 +5,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -611,3 +612,21 @@ def test_names_that_are_no_text_are_told_as_they_are(unisono, tmp_path, lines):
         assert (row["outcome"], row["error"]["kind"]) == ("failed", "exit")
     assert os.listdir(os.fsencode(tmp_path / "out")) == [b"\xff-a"]
     assert base64.b64decode(row["saved_base64"]) == b"out/\xff-a"
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_that_a_stop_ends_is_cancelled_and_runs_again_also_where_what_it_prints_is_saved(
+    start, unisono, tmp_path, lines, stop
+):
+    script = 'echo begun >>"begun-$1"; [ -e done ] || sleep 60; echo "$1"'
+    words = ["each", "-q", "-j", "2", "--grace", "0s", "-o", "r.jsonl", "--save", "out/{}"]
+    words += ["--resume", "--", "sh", "-c", script, "sh", "{}", ":::", "a", "b"]
+    process = start(*words)
+    until(lambda: (tmp_path / "begun-a").exists() and (tmp_path / "begun-b").exists())
+    process.send_signal(stop)
+    process.communicate()
+    ends = [(line["outcome"], line["effect"], line["error"]["kind"]) for line in lines(tmp_path / "r.jsonl")]
+    assert ends == [("cancelled", "none", "cancelled")] * 2
+    (tmp_path / "done").touch()
+    assert unisono(*words).returncode == 0
+    assert [(tmp_path / "out" / name).read_text() for name in "ab"] == ["a\n", "b\n"]

@@ -253,7 +253,11 @@ impl EachWork {
         let Err((target, error)) = saved else { return verdict };
         let message = format!("cannot write `{}`: {error}", target.name().display());
         ran.error.get_or_insert((ErrorKind::Save, message));
-        Verdict::Final(OutcomeKind::Failed)
+        match verdict {
+            Verdict::Final(OutcomeKind::Ok) => Verdict::Final(OutcomeKind::Failed),
+            // How it ended says more than that nothing of it was kept: what was stopped runs again with the next run.
+            _ => verdict,
+        }
     }
 
     fn past_deadline(&self) -> EachAttempt {
