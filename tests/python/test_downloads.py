@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import hashlib
 import itertools
 import json
 import socketserver
@@ -59,7 +60,7 @@ class FilesHandler(socketserver.StreamRequestHandler):
 
 
 @pytest.fixture
-def files(monkeypatch):
+def files():
     server = Files()
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
     yield server
@@ -81,6 +82,10 @@ def download(request):
         return asyncio.run(main())
 
     return sync if request.param == "sync" else on_a_loop
+
+
+def known_by(url):
+    return hashlib.sha256(url.encode()).hexdigest()
 
 
 def left(folder):
@@ -120,7 +125,9 @@ def test_a_later_call_goes_on_as_well_and_a_new_version_begins_anew(files, downl
 
 def test_what_another_address_has_left_is_not_gone_on_with(files, download, tmp_path):
     (tmp_path / "a.part").write_bytes(b"x" * 100)
-    (tmp_path / "a.part.json").write_text(json.dumps({"url": "http://other/", "validator": '"one"', "total": None}))
+    (tmp_path / "a.part.json").write_text(
+        json.dumps({"address": known_by("http://other/"), "validator": '"one"', "total": None})
+    )
     assert download(files.url, tmp_path / "a").read_bytes() == CONTENT
     assert "range" not in files.asked[0]
 
@@ -158,7 +165,7 @@ def test_a_server_without_ranges_sends_it_all_again(files, download, tmp_path):
 
 def test_a_part_that_has_it_all_already_is_whole_by_the_server_s_word(files, download, tmp_path):
     (tmp_path / "a.part").write_bytes(CONTENT)
-    note = {"url": files.url, "validator": '"one"', "total": len(CONTENT)}
+    note = {"address": known_by(files.url), "validator": '"one"', "total": len(CONTENT)}
     (tmp_path / "a.part.json").write_text(json.dumps(note))
     assert download(files.url, tmp_path / "a").read_bytes() == CONTENT
     assert [asked.get("range") for asked in files.asked] == [f"bytes={len(CONTENT)}-"]
@@ -187,6 +194,26 @@ def test_two_downloads_never_write_one_file(files, download, tmp_path):
     for name in ["Range", "accept-encoding"]:
         with pytest.raises(unisono.UsageError, match="is a download's own"):
             download(files.url, tmp_path / "a", headers={name: "x"})
+
+
+def test_no_link_is_followed_and_no_password_is_written_beside_the_file(files, download, tmp_path):
+    mine = tmp_path / "mine"
+    mine.write_bytes(b"mine")
+    (tmp_path / "a.part").symlink_to(mine)
+    with pytest.raises(unisono.UsageError, match="is a symbolic link, which is not followed"):
+        download(files.url, tmp_path / "a")
+    (tmp_path / "a.part").unlink()
+    (tmp_path / "a.part.json").symlink_to(mine)
+    assert download(files.url, tmp_path / "a").read_bytes() == CONTENT
+    assert (mine.read_bytes(), left(tmp_path)) == (b"mine", ["a", "mine"])
+    files.cuts = iter([30_000, 0])
+    url = files.url.replace("//", "//ann:hunter2@")
+    with pytest.raises(unisono.ConnectError):
+        download(url, tmp_path / "b", retries=0)
+    assert left(tmp_path) == ["a", "b.part", "b.part.json", "mine"]
+    assert "hunter2" not in (tmp_path / "b.part.json").read_text()
+    assert download(url, tmp_path / "b").read_bytes() == CONTENT
+    assert files.asked[-1]["range"] == "bytes=30000-"
 
 
 def test_progress_is_shown_on_a_line(files, download, tmp_path, capsys):

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
+import errno
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -56,7 +58,7 @@ class Part:
         if self.path.is_dir():
             raise UsageError(f"{_shown(self.path)} is a folder: name the file that the body is to become")
         self._refuse_existing()
-        self._file = self._part.open("a+b")
+        self._file = self._opened(self._part, "a+b")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -65,7 +67,7 @@ class Part:
         self._size = self._file.seek(0, os.SEEK_END)
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             note = json.loads(self._note.read_text())
-            if note["url"] == self._url:
+            if note["address"] == _known_by(self._url):
                 self._validator, self._total = str(note["validator"]), note["total"]
         if self._validator is None:
             self._begin_anew()
@@ -123,8 +125,9 @@ class Part:
         length = headers.get("content-length", "")
         self._total = int(length) if is_as_stored and length.isdigit() else None
         if self._validator is not None:
-            note = {"url": self._url, "validator": self._validator, "total": self._total}
-            self._note.write_text(json.dumps(note))
+            note = {"address": _known_by(self._url), "validator": self._validator, "total": self._total}
+            with self._opened(self._note, "wb") as file:
+                file.write(json.dumps(note).encode())
         return True
 
     def write(self, chunk: bytes) -> None:
@@ -183,6 +186,19 @@ class Part:
         self._forget()
         return self.path
 
+    @staticmethod
+    def _opened(path: Path, mode: str) -> Any:
+        def without_links(name: str, flags: int) -> int:
+            # A link at a name that is made up here leads to a file that is not ours.
+            return os.open(name, flags | os.O_NOFOLLOW, 0o666)
+
+        try:
+            return open(path, mode, opener=without_links)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise UsageError(f"{_shown(path)} is a symbolic link, which is not followed: remove it") from None
+            raise
+
     def _begin_anew(self) -> None:
         self._file.truncate(0)
         self._size, self._total, self._validator = 0, None, None
@@ -194,6 +210,11 @@ class Part:
     def _refuse_existing(self) -> None:
         if not self._overwrite and os.path.lexists(self.path):
             raise UsageError(f"{_shown(self.path)} is there already: overwrite=True replaces it")
+
+
+def _known_by(url: str) -> str:
+    """What tells an address apart without saying it: there may be a password in it."""
+    return hashlib.sha256(url.encode()).hexdigest()
 
 
 class _Line:
