@@ -20,7 +20,13 @@ fn a_changed_input_is_refused_and_the_first_row_that_differs_is_named() {
     }
     let mut recovered = resume(&path);
     (0..2000).for_each(|row| drop(recovered.dispose(row, None, fingerprint(row)).unwrap().1));
-    assert!(recovered.end_of_input().unwrap_err().to_string().contains("it ends with row 1999, the results go up to row 2999"));
+    assert!(
+        recovered
+            .end_of_input()
+            .unwrap_err()
+            .to_string()
+            .contains("it ends with row 1999, the results go up to row 2999")
+    );
 }
 
 #[test]
