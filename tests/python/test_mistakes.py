@@ -101,6 +101,12 @@ def test_a_keyword_that_a_function_lacks_is_raised_at_the_call_with_what_was_mea
     assert str(nothing_near) == f"{called}() got an unexpected keyword argument 'zygomorphic'"
 
 
+def called_of_a_client(**given):
+    # Made where it is called: one that the module keeps has its thread for as long as the session lasts.
+    with Client() as client:
+        return client.get("/", **given)
+
+
 FOREIGN = [
     (fetch, [[]], "max_retries", "retries=3"),
     (fetch, [[]], "concurrency", "limit=100"),
@@ -112,8 +118,8 @@ FOREIGN = [
     (fetch, [[]], "return_exceptions", "leave it out"),
     (Client, [], "max_connections", "limit=100"),
     (Client, [], "trust_env", "proxy="),
-    (Client.get, [Client(), "/"], "allow_redirects", "follow_redirects=False"),
-    (Client.get, [Client(), "/"], "proxies", "unisono.Client(proxy=...)"),
+    (called_of_a_client, [], "allow_redirects", "follow_redirects=False"),
+    (called_of_a_client, [], "proxies", "unisono.Client(proxy=...)"),
     (batch, [len, []], "processes", 'executor="threads" or "processes"'),
     (batch, [len, []], "max_workers", "limit=8"),
     (batch, [len, []], "chunksize", "leave it out"),
