@@ -381,7 +381,15 @@ def test_a_call_that_is_on_its_way_back_as_the_thread_that_makes_calls_fails_has
             may_write.wait()
         return number
 
-    with Uncancellable() as executor:
+    earlier = set(threading.enumerate())
+
+    def calls_are_made():
+        return any(thread.name == "unisono-work" for thread in set(threading.enumerate()) - earlier)
+
+    with Uncancellable() as executor, contextlib.ExitStack() as at_last:
+        # The executor waits for its threads, and these wait for this: also where something else has failed.
+        at_last.callback(may_fail.set)
+        at_last.callback(may_write.set)
         taken = batch(
             work,
             items,
@@ -397,7 +405,7 @@ def test_a_call_that_is_on_its_way_back_as_the_thread_that_makes_calls_fails_has
         assert is_asked.wait(60)
         # The batch stops by this, and what has not begun is to be taken back.
         may_fail.set()
-        until(lambda: not any(thread.name == "unisono-work" for thread in threading.enumerate()))
+        until(lambda: not calls_are_made())
         may_write.set()
         taker.join()
     assert sorted((outcome.item, outcome.kind) for outcome in outcomes) == [(0, "ok"), (1, "ok"), (2, "failed")]
