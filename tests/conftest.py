@@ -5,6 +5,7 @@ Tests import from the modules beside this one and never from here: each folder o
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -50,6 +51,26 @@ def unisono(tmp_path, monkeypatch):
         return subprocess.run(words, check=False, **options)
 
     return run
+
+
+@pytest.fixture(params=["sync", "async"])
+def call(request):
+    """Calls with a client of one kind: `call(client_options, method, url, **arguments)`."""
+    # Most folders of tests have no use for the package.
+    from unisono import AsyncClient, Client
+
+    def sync(options, method, url, **arguments):
+        with Client(**options) as client:
+            return client.request(method, url, **arguments)
+
+    def on_a_loop(options, method, url, **arguments):
+        async def main():
+            async with AsyncClient(**options) as client:
+                return await client.request(method, url, **arguments)
+
+        return asyncio.run(main())
+
+    return sync if request.param == "sync" else on_a_loop
 
 
 @pytest.fixture

@@ -9,24 +9,6 @@ import pytest
 import unisono
 
 
-@pytest.fixture(params=["sync", "async"])
-def call(request):
-    """Calls with a client of one kind: `call(client_options, method, url, **arguments)`."""
-
-    def sync(options, method, url, **arguments):
-        with unisono.Client(**options) as client:
-            return client.request(method, url, **arguments)
-
-    def on_a_loop(options, method, url, **arguments):
-        async def main():
-            async with unisono.AsyncClient(**options) as client:
-                return await client.request(method, url, **arguments)
-
-        return asyncio.run(main())
-
-    return sync if request.param == "sync" else on_a_loop
-
-
 def test_the_timeout_of_a_call_goes_before_that_of_its_client(server, call):
     with pytest.raises(unisono.FetchTimeout, match=r"within 150ms"):
         call({"retries": 0}, "GET", server.url + "/held", timeout=0.15)

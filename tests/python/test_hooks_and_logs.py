@@ -12,24 +12,6 @@ import unisono
 REQUEST_ID = contextvars.ContextVar("request_id", default="none")
 
 
-@pytest.fixture(params=["sync", "async"])
-def call(request):
-    """Calls with a client of one kind: `call(client_options, method, url, **arguments)`."""
-
-    def sync(options, method, url, **arguments):
-        with unisono.Client(**options) as client:
-            return client.request(method, url, **arguments)
-
-    def on_a_loop(options, method, url, **arguments):
-        async def main():
-            async with unisono.AsyncClient(**options) as client:
-                return await client.request(method, url, **arguments)
-
-        return asyncio.run(main())
-
-    return sync if request.param == "sync" else on_a_loop
-
-
 def test_hooks_see_each_attempt_in_order_with_what_came_of_it(server, call):
     seen = []
     hooks = {

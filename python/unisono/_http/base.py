@@ -131,14 +131,14 @@ class BaseClient:
         start: str | None,
         max_pages: int | None,
         arguments: dict[str, Any],
-    ) -> tuple[Callable[[str, bool], Request], str, str | None, str, int | None]:
+    ) -> tuple[Callable[[str, bool], tuple[Request, Auth | None]], str, str | None, str, int | None]:
         """What pages are made of beside how they are sent."""
         # What is wrong with them is said at once.
         self._built("GET", url, dict(arguments))
 
-        def build(address: str, is_first: bool) -> Request:
+        def build(address: str, is_first: bool) -> tuple[Request, Auth | None]:
             # What a server names has its parameters.
-            return self._built("GET", address, dict(arguments), has_params=is_first)[0]
+            return self._built("GET", address, dict(arguments), has_params=is_first)
 
         return build, self._joined(url), None if start is None else self._joined(start), way, max_pages
 

@@ -131,9 +131,7 @@ class Client(BaseClient):
                 circle, or when the next one is of another origin, for which what a client sends along is not.
         """
         way = way_to_pages(next, link, page, until)
-        paging = self._paging(url, way, start, max_pages, cast("dict[str, Any]", arguments))
-        auth = arguments.get("auth", self._auth)
-        return Pages(lambda request: self._sent(request, auth), *paging)
+        return Pages(self._sent, *self._paging(url, way, start, max_pages, cast("dict[str, Any]", arguments)))
 
     def stream(
         self, method: str, url: str, **arguments: Unpack[CallOptions]
@@ -348,9 +346,7 @@ class AsyncClient(BaseClient):
     ) -> AsyncPages:
         """Ask for the pages of a listing, one after the other, as they are wanted; see `Client.pages`."""
         way = way_to_pages(next, link, page, until)
-        paging = self._paging(url, way, start, max_pages, cast("dict[str, Any]", arguments))
-        auth = arguments.get("auth", self._auth)
-        return AsyncPages(lambda request: self._sent(request, auth), *paging)
+        return AsyncPages(self._sent, *self._paging(url, way, start, max_pages, cast("dict[str, Any]", arguments)))
 
     def stream(
         self, method: str, url: str, **arguments: Unpack[CallOptions]

@@ -13,12 +13,15 @@ from urllib.parse import urlsplit, urlunsplit
 
 from unisono import _native
 from unisono._native import Request, Response
+from unisono._options import Auth
 from unisono.errors import DecodeError, FetchError, UsageError
 
 __all__ = ["AsyncPages", "Pages", "way_to_pages"]
 
+# A request, and what signs it.
+Asked = tuple[Request, Auth | None]
 # Is given an address and whether it is that of the call, which gets the parameters.
-Build = Callable[[str, bool], Request]
+Build = Callable[[str, bool], Asked]
 
 
 class _Paging:
@@ -51,8 +54,8 @@ class _Paging:
         """The address of the page after it; `None` after the last one, and before the first."""
         return self._following if self._number else None
 
-    def _asked(self) -> Request | None:
-        """The request for the next page; `None` when there is none."""
+    def _asked(self) -> Asked | None:
+        """The request for the next page, and what signs it; `None` when there is none."""
         if self._wrong is not None:
             wrong, self._wrong, self._is_over = self._wrong, None, True
             raise wrong
@@ -129,7 +132,7 @@ class Pages(_Paging):
     [1, 2, 3]
     """
 
-    def __init__(self, send: Callable[[Request], Response], *paging: Any) -> None:
+    def __init__(self, send: Callable[[Request, Auth | None], Response], *paging: Any) -> None:
         super().__init__(*paging)
         self._send = send
 
@@ -137,10 +140,10 @@ class Pages(_Paging):
         return self
 
     def __next__(self) -> Response:
-        if (request := self._asked()) is None:
+        if (asked := self._asked()) is None:
             raise StopIteration
         try:
-            response = self._send(request)
+            response = self._send(*asked)
         except FetchError as error:
             self._say_page(error)
             raise
@@ -169,7 +172,7 @@ class AsyncPages(_Paging):
     [1, 2, 3]
     """
 
-    def __init__(self, send: Callable[[Request], Awaitable[Response]], *paging: Any) -> None:
+    def __init__(self, send: Callable[[Request, Auth | None], Awaitable[Response]], *paging: Any) -> None:
         super().__init__(*paging)
         self._send = send
 
@@ -177,10 +180,10 @@ class AsyncPages(_Paging):
         return self
 
     async def __anext__(self) -> Response:
-        if (request := self._asked()) is None:
+        if (asked := self._asked()) is None:
             raise StopAsyncIteration
         try:
-            response = await self._send(request)
+            response = await self._send(*asked)
         except FetchError as error:
             self._say_page(error)
             raise
