@@ -2,7 +2,7 @@
 # The rules of the architecture (ARCHITECTURE.md, "Invariants") that no compiler checks.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-engines="core sys batch journal net http hash files commands workers select"
+engines="core sys batch journal net http hash files commands workers select watch"
 failed=0
 
 complain() {

@@ -24,6 +24,7 @@ mod run;
 mod shown;
 mod thread_task;
 mod values;
+mod watch;
 
 use pyo3::prelude::*;
 

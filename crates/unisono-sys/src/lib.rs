@@ -8,6 +8,7 @@ pub mod descriptors;
 pub mod foreground;
 pub mod forks;
 pub mod monotonic;
+pub mod own_memory;
 pub mod private;
 pub mod private_copy;
 pub mod process;

@@ -1,0 +1,1 @@
+//! Seeing inside: what Python hands to `unisono-watch`, and what is looked at with the interpreter's lock.

@@ -1,0 +1,8 @@
+//! Seeing inside a program of Python while it runs or hangs: from memory, without the interpreter and without its lock.
+//!
+//! Nothing here calls the interpreter, takes its lock or follows a pointer of its own accord: every read goes through
+//! the kernel (`memory.rs`), which refuses what is not there, and what is read is checked before it is believed.
+
+pub mod layout;
+pub mod memory;
+pub mod versions;

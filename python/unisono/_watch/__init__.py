@@ -1,0 +1,1 @@
+"""Seeing inside a program that hangs or is slow."""
