@@ -67,6 +67,10 @@ def main() -> int:
     split = words.index("--") if "--" in words else len(words)
     options, pytest_words = parser.parse_args(words[:split]), words[split + 1 :]
 
+    if not options.chosen:
+        # The tests of `unisono init` run it as it is shipped.
+        init = ["cargo", "build", "--quiet", "--locked", "--profile", "small", "-p", "unisono-init"]
+        subprocess.run(init, cwd=ROOT, check=True)
     results = []
     for version in options.versions or SUPPORTED:
         if options.others and version == f"{sys.version_info.major}.{sys.version_info.minor}":

@@ -17,4 +17,5 @@ pub mod shared;
 pub mod standard;
 pub mod start;
 pub mod system;
+pub mod thread_activity;
 pub mod tree;

@@ -3,6 +3,9 @@
 //! Nothing here calls the interpreter, takes its lock or follows a pointer of its own accord: every read goes through
 //! the kernel (`memory.rs`), which refuses what is not there, and what is read is checked before it is believed.
 
+pub mod interpreter;
 pub mod layout;
+mod lines;
 pub mod memory;
+mod text;
 pub mod versions;
