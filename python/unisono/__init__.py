@@ -4,6 +4,7 @@ What `fetch` and the classes of errors need is imported at once, the rest when i
 fetches has no use for pools of processes, and their import takes as long as hundreds of requests.
 """
 
+import os
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -109,6 +110,7 @@ if TYPE_CHECKING:
     from unisono._pools.process_pool import ProcessPool
     from unisono._pools.thread_pool import BusyTask, ThreadPool
     from unisono._queue.limiter import Limiter
+    from unisono._watch.watching import Watch, watch
     from unisono.explaining import Explanation, explain
 
 __all__ = [
@@ -203,6 +205,7 @@ __all__ = [
     "UsageError",
     "VerifyOptions",
     "WalkOptions",
+    "Watch",
     "WorkerDied",
     "WorkerLost",
     "__version__",
@@ -221,6 +224,7 @@ __all__ = [
     "spawn",
     "starmap",
     "testing",
+    "watch",
 ]
 
 # Where the rest is. Type checkers read the imports above instead, and so find out what there is not.
@@ -243,6 +247,7 @@ _MODULE_OF = {
     "ProcessPool": "_pools.process_pool",
     "StreamedResponse": "_http.clients",
     "ThreadPool": "_pools.thread_pool",
+    "Watch": "_watch.watching",
     "batch": "_functions.batch",
     "batch_all": "_functions.batch",
     "explain": "explaining",
@@ -252,6 +257,7 @@ _MODULE_OF = {
     "retry": "_functions.retrying",
     "spawn": "_pools.jobs",
     "starmap": "_functions.batch",
+    "watch": "_watch.watching",
 }
 
 if not TYPE_CHECKING:
@@ -270,3 +276,8 @@ if not TYPE_CHECKING:
 
     def __dir__() -> list[str]:
         return sorted({*globals(), *_MODULES, *_MODULE_OF})
+
+
+# A program that only imports unisono is watched by its environment.
+if os.environ.get("UNISONO_WATCH"):
+    import_module("unisono._watch.watching").watch_by_environment(os.environ["UNISONO_WATCH"])

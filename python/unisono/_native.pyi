@@ -2,7 +2,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextvars import Context
 from os import PathLike
 from pathlib import Path
-from types import GenericAlias
+from types import CodeType, GenericAlias
 from typing import Any, AnyStr, Generic, Literal, Self, TypeVar, Unpack, final
 
 from typing_extensions import disjoint_base
@@ -27,6 +27,7 @@ __all__ = [
     "HomeProcess",
     "KeyedLimiter",
     "LimiterCore",
+    "LoopPing",
     "Notice",
     "Notifier",
     "Outcome",
@@ -46,6 +47,7 @@ __all__ = [
     "Run",
     "ThreadTask",
     "Walk",
+    "WatchdogThread",
     "ZygoteHandle",
     "__version__",
     "after_fork_in_child",
@@ -555,6 +557,33 @@ class FutureCore:
     def exception(self, timeout: float | None = None) -> BaseException | None: ...
     def stop(self, *, running: bool = False) -> bool: ...
     def observe(self) -> bool: ...
+
+@final
+class LoopPing:
+    def fileno(self) -> int: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> None: ...
+
+@final
+class WatchdogThread:
+    def __new__(
+        cls,
+        *,
+        stall: float,
+        file: int | None,
+        json: bool,
+        libraries: list[str],
+        loops: list[CodeType],
+        handle: CodeType,
+        sees_lines: bool,
+    ) -> Self: ...
+    def add(self, log: Callable[[list[tuple[bool, str]]], object]) -> LoopPing: ...
+    def remove(self, ping: LoopPing) -> None: ...
+    def begin(self, ping: LoopPing, name: str, is_under_way: bool) -> None: ...
+    def end(self, ping: LoopPing) -> None: ...
+    def counts(self) -> tuple[int, int, int]: ...
+    def stop(self) -> None: ...
+    @staticmethod
+    def seen() -> tuple[list[tuple[str, str, int | None]], bool, bool]: ...
 
 @disjoint_base
 class ThreadTask:

@@ -91,6 +91,10 @@ mod _native {
     use super::shown::{redacted, shown_header};
     #[pymodule_export]
     use super::thread_task::ThreadTask;
+    #[pymodule_export]
+    use super::watch::ping::LoopPing;
+    #[pymodule_export]
+    use super::watch::watchdog::WatchdogThread;
 
     use super::*;
 

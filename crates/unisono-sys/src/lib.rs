@@ -5,6 +5,7 @@
 pub mod arrivals;
 pub mod cgroup;
 pub mod descriptors;
+pub mod epoll;
 pub mod foreground;
 pub mod forks;
 pub mod monotonic;

@@ -1,7 +1,7 @@
 //! What a thread of this process does at this moment, as the kernel tells it: its system call, and its time on a core.
 //!
-//! `/proc/self/task/TID/syscall` and `schedstat` (proc(5)) are opened when watching starts, since a daemon that gives up
-//! root cannot open them later.
+//! `/proc/self/task/TID/syscall` and `schedstat` (proc(5)) are opened when watching starts, since a daemon that gives
+//! up root cannot open them later.
 
 use std::{fs::File, io, os::unix::fs::FileExt};
 
@@ -45,7 +45,7 @@ impl ThreadActivity {
     /// Opens what is told of the thread that the kernel knows as `id`.
     ///
     /// # Errors
-    /// When there is no such thread, or this process may not look at itself (`hidepid`, a process that is not dumpable).
+    /// When there is no such thread, or this process may not look at itself (`hidepid`, or it is not dumpable).
     pub fn of(id: u64) -> io::Result<Self> {
         let open = |name| File::open(format!("/proc/self/task/{id}/{name}"));
         Ok(Self { call: open("syscall")?, schedule: open("schedstat")? })

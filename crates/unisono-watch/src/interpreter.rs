@@ -142,14 +142,47 @@ impl<M: Memory> Interpreter<M> {
         None
     }
 
-    fn stack_once(&self, thread: Thread) -> Option<Vec<RawFrame>> {
-        let mut next = match self.layout.thread_frame {
-            FramePointer::At(place) => self.memory.word(thread.0 + place)?,
+    /// The frame of a thread from which its outermost coroutine or generator is called.
+    pub fn base(&self, thread: Thread) -> Option<RawFrame> {
+        let stack = self.stack(thread)?;
+        let outermost = stack.iter().rposition(|frame| frame.is_generator)?;
+        stack.get(outermost + 1).copied()
+    }
+
+    /// The address of the instruction that a thread executes.
+    pub fn instruction(&self, thread: Thread) -> Option<u64> {
+        let layout = &self.layout.frame;
+        let mut next = self.innermost(thread)?;
+        for _ in 0..FRAMES_MAX {
+            let (code, mut owner) = (self.memory.word(next + layout.code)?, [0]);
+            if !self.memory.read(next + layout.owner, &mut owner) {
+                return None;
+            }
+            if layout.owner_is_c != Some(owner[0]) && code != 0 {
+                return self.memory.word(next + layout.instruction);
+            }
+            next = self.memory.word(next + layout.previous).filter(|address| *address != 0)?;
+        }
+        None
+    }
+
+    /// The first local variable of a frame: the address of an object, or 0.
+    pub fn first_local(&self, frame: &RawFrame) -> Option<u64> {
+        self.memory.word(frame.address + self.layout.frame.size)
+    }
+
+    fn innermost(&self, thread: Thread) -> Option<u64> {
+        match self.layout.thread_frame {
+            FramePointer::At(place) => self.memory.word(thread.0 + place),
             FramePointer::Through(place, inner) => {
                 let between = self.memory.word(thread.0 + place)?;
-                self.memory.word(between + inner)?
+                self.memory.word(between + inner)
             }
-        };
+        }
+    }
+
+    fn stack_once(&self, thread: Thread) -> Option<Vec<RawFrame>> {
+        let mut next = self.innermost(thread)?;
         let layout = &self.layout.frame;
         let mut bytes = vec![0; usize::try_from(layout.size).ok()?];
         let word = |bytes: &[u8], place: u64| {

@@ -3,9 +3,20 @@
 //! Nothing here calls the interpreter, takes its lock or follows a pointer of its own accord: every read goes through
 //! the kernel (`memory.rs`), which refuses what is not there, and what is read is checked before it is believed.
 
+pub mod cause;
+pub mod event;
 pub mod interpreter;
 pub mod layout;
 mod lines;
+pub mod loop_state;
 pub mod memory;
+pub mod origin;
+mod rates;
+pub mod render;
+pub mod samples;
 mod text;
 pub mod versions;
+pub mod watchdog;
+pub mod watched_loop;
+
+pub use unisono_sys::thread_activity;

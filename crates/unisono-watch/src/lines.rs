@@ -1,7 +1,7 @@
 //! The line of an instruction: the table of locations of a code object, since CPython 3.11.
 //!
-//! Each entry covers up to eight code units of two bytes, with a kind in its first byte and numbers of a variable length
-//! behind it (CPython, `Objects/locations.md` of 3.11, `InternalDocs/code_objects.md` since).
+//! Each entry covers up to eight code units of two bytes, with a kind in its first byte and numbers of a variable
+//! length behind it (CPython, `Objects/locations.md` of 3.11, `InternalDocs/code_objects.md` since).
 
 /// The kinds of an entry that are not short forms.
 const NO_LOCATION: u8 = 15;

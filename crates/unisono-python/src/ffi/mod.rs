@@ -5,8 +5,10 @@
 #![allow(unsafe_code)]
 
 mod freeing;
+mod inside;
 
 pub use freeing::{ProgramObject, stop_freeing};
+pub use inside::addresses;
 
 use std::{
     ffi::{c_int, c_void},

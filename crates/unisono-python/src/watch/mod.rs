@@ -1,1 +1,5 @@
 //! Seeing inside: what Python hands to `unisono-watch`, and what is looked at with the interpreter's lock.
+
+mod output;
+pub mod ping;
+pub mod watchdog;

@@ -46,7 +46,7 @@ pub fn read(runtime: u64, hex: u32, memory: &impl Memory) -> Result<Layout, Unkn
         thread_native_id: at(200)?,
         thread_frame: FramePointer::At(at(184)?),
         frame: FrameLayout {
-            size: at(224)?,
+            size: at(256)?,
             previous: at(232)?,
             code: at(240)?,
             instruction: at(248)?,
