@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
 use crate::{
-    completions, demo, doctor, each, evaluate, explain, failure::Failure, fetch, init, mistakes, output, signals, sum,
-    terminal,
+    completions, demo, doctor, each, evaluate, explain, failure::Failure, fetch, init, inside, mistakes, output,
+    signals, sum, terminal,
 };
 
 /// Run many independent pieces of work at once, with every outcome accounted for.
@@ -35,6 +35,10 @@ pub enum CliCommand {
     Demo(demo::DemoArgs),
     /// Say what will limit a run here: descriptors, processes, memory, names, clock, proxies, certificates
     Doctor(doctor::DoctorArgs),
+    /// List the programs of Python that are watched, with how their event loops are
+    Ps(inside::PsArgs),
+    /// Say where the threads of a watched program stand, also while Python hangs
+    Dump(inside::DumpArgs),
     /// Evaluate expressions for the run that has started this process; nothing for people
     #[command(hide = true, name = evaluate::NAME)]
     Evaluate,
@@ -67,6 +71,8 @@ pub fn run() -> u8 {
         CliCommand::Explain(args) => explain::run(args),
         CliCommand::Demo(args) => demo::run(args),
         CliCommand::Doctor(args) => doctor::run(&args),
+        CliCommand::Ps(args) => inside::ps(&args),
+        CliCommand::Dump(args) => inside::dump(&args),
         CliCommand::Evaluate => evaluate::run(),
         CliCommand::Completions { target, folder } => completions::print(target, folder.as_deref(), Cli::command()),
     });

@@ -14,6 +14,7 @@ mod failure;
 mod fetch;
 mod foreign;
 mod init;
+mod inside;
 mod launch;
 mod mistakes;
 mod output;

@@ -5,17 +5,21 @@
 
 pub mod cause;
 pub mod event;
+pub mod folder;
 pub mod interpreter;
 pub mod layout;
 mod lines;
 pub mod loop_state;
 pub mod memory;
 pub mod origin;
+pub mod protocol;
 mod rates;
 pub mod render;
 pub mod samples;
+pub mod server;
 mod text;
 pub mod versions;
+pub mod view;
 pub mod watchdog;
 pub mod watched_loop;
 

@@ -114,12 +114,28 @@ impl Watchdog {
         let _ = rustix::io::write(&self.shared.wake, &1_u64.to_ne_bytes());
     }
 
+    /// What it watches, to be asked from any thread.
+    pub fn census(&self) -> Census {
+        Census(Arc::clone(&self.shared))
+    }
+}
+
+/// What a watchdog watches, and how much it has done.
+#[derive(Debug, Clone)]
+pub struct Census(Arc<Shared>);
+
+impl Census {
+    /// The loops, whether they run or not.
+    pub fn loops(&self) -> Vec<Arc<WatchedLoop>> {
+        self.0.loops().clone()
+    }
+
     /// How much it has done.
     pub fn counts(&self) -> Counts {
         Counts {
-            wakes: self.shared.wakes.load(Ordering::Relaxed),
-            pings: self.shared.pings.load(Ordering::Relaxed),
-            stalls: self.shared.stalls.load(Ordering::Relaxed),
+            wakes: self.0.wakes.load(Ordering::Relaxed),
+            pings: self.0.pings.load(Ordering::Relaxed),
+            stalls: self.0.stalls.load(Ordering::Relaxed),
         }
     }
 }

@@ -24,6 +24,7 @@ pub struct WatchedLoop {
     /// What the loop waits for, with its other descriptors; it answers by reading it.
     ping: OwnedFd,
     asked: AtomicU64,
+    asked_at: AtomicU64,
     answered: AtomicU64,
     answered_at: AtomicU64,
     run: Mutex<Option<Arc<LoopRun>>>,
@@ -56,6 +57,7 @@ impl WatchedLoop {
         Ok(Self {
             ping: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             asked: AtomicU64::new(0),
+            asked_at: AtomicU64::new(0),
             answered: AtomicU64::new(0),
             answered_at: AtomicU64::new(0),
             run: Mutex::new(None),
@@ -91,9 +93,15 @@ impl WatchedLoop {
 
     /// Asks the loop to answer.
     pub fn ask(&self) {
+        self.asked_at.store(monotonic::nanoseconds(), Ordering::Relaxed);
         self.asked.fetch_add(1, Ordering::AcqRel);
         // It fails only when 2^64 - 2 answers are outstanding.
         let _ = rustix::io::write(&self.ping, &1_u64.to_ne_bytes());
+    }
+
+    /// When the last question was asked, if there was one.
+    pub fn asked(&self) -> Option<Duration> {
+        Some(self.asked_at.load(Ordering::Relaxed)).filter(|at| *at != 0).map(Duration::from_nanos)
     }
 
     /// When the last question was answered, if it was.

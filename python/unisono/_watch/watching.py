@@ -218,7 +218,7 @@ def _guard(stall: float, file: Path | None, json: bool) -> WatchdogThread:
     descriptor = None
     if file is not None:
         descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    return WatchdogThread(
+    guard = WatchdogThread(
         stall=stall,
         file=descriptor,
         json=json,
@@ -227,6 +227,11 @@ def _guard(stall: float, file: Path | None, json: bool) -> WatchdogThread:
         handle=events.Handle._run.__code__,
         sees_lines=blind is None,
     )
+    try:
+        guard.serve(os.environ.get("XDG_RUNTIME_DIR"))
+    except OSError as error:
+        print(f"unisono.watch: `unisono ps` and `unisono dump` do not see this process: {error}", file=sys.stderr)
+    return guard
 
 
 def _once() -> Callable[..., None]:

@@ -2,6 +2,7 @@
 
 use std::{
     mem::ManuallyDrop,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -9,12 +10,15 @@ use std::{
 use pyo3::{exceptions::PyRuntimeError, prelude::*, types::PyCode};
 use unisono_watch::{
     event::ThreadName,
+    folder,
     interpreter::{Interpreter, Thread},
     memory::OwnMemory,
     origin::Origin,
     samples::LoopCode,
+    server::Server,
     thread_activity::ThreadActivity,
     versions::layout_of,
+    view::View,
     watchdog::{Settings, Watchdog},
     watched_loop::{LoopRun, WatchedLoop},
 };
@@ -34,6 +38,10 @@ type Seen = (Vec<SeenFrame>, bool, bool);
 #[pyclass(frozen, module = "unisono._native")]
 pub struct WatchdogThread {
     watchdog: Mutex<Option<ManuallyDrop<Watchdog>>>,
+    server: Mutex<Option<ManuallyDrop<Server>>>,
+    /// For the server.
+    origin: Origin,
+    sees_lines: bool,
     records: Records,
     home: forks::HomeProcess,
 }
@@ -57,6 +65,7 @@ impl WatchdogThread {
         sees_lines: bool,
     ) -> PyResult<Self> {
         let origin = Origin::new(libraries);
+        let seen_from = origin.clone();
         let records = Records::default();
         let output =
             Output { file: file.map(ffi::owned), is_json: json, origin: origin.clone(), records: records.clone() };
@@ -71,7 +80,33 @@ impl WatchdogThread {
             tell: Box::new(move |event| output.tell(&event)),
         };
         let watchdog = Watchdog::start(settings)?;
-        Ok(Self { watchdog: Mutex::new(Some(ManuallyDrop::new(watchdog))), records, home: forks::HomeProcess::new() })
+        Ok(Self {
+            watchdog: Mutex::new(Some(ManuallyDrop::new(watchdog))),
+            server: Mutex::new(None),
+            origin: seen_from,
+            sees_lines,
+            records,
+            home: forks::HomeProcess::new(),
+        })
+    }
+
+    /// Says where this process stands to programs of the same user, by a socket in the folder of `runtime`
+    /// (`$XDG_RUNTIME_DIR`), or of `/tmp`. Returns the socket's path.
+    fn serve(&self, py: Python<'_>, runtime: Option<PathBuf>) -> PyResult<PathBuf> {
+        let view = View {
+            census: self.with(Watchdog::census)?,
+            interpreter: if self.sees_lines { interpreter(py).ok() } else { None },
+            origin: self.origin.clone(),
+            python: Python::version_str().split_whitespace().next().unwrap_or_default().to_owned(),
+        };
+        let folder = folder::of_user(runtime.as_deref(), rustix::process::geteuid().as_raw());
+        let respond = move |question| {
+            serde_json::to_string(&view.answer(question)).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
+        };
+        let server = Server::start(&folder, Box::new(respond))?;
+        let path = server.path().to_owned();
+        *self.server() = Some(ManuallyDrop::new(server));
+        Ok(path)
     }
 
     /// Watches a loop; `log` is called on its thread with what was told.
@@ -105,18 +140,13 @@ impl WatchdogThread {
 
     /// How often it woke, how often it has asked a loop, and how many stalls there were.
     fn counts(&self) -> PyResult<(u64, u64, u64)> {
-        self.with(|watchdog| {
-            let counts = watchdog.counts();
-            (counts.wakes, counts.pings, counts.stalls)
-        })
+        let counts = self.with(Watchdog::census)?.counts();
+        Ok((counts.wakes, counts.pings, counts.stalls))
     }
 
     /// Ends it and waits for that.
     fn stop(&self, py: Python<'_>) {
-        let watchdog = self.lock().take();
-        if let Some(watchdog) = watchdog.filter(|_| self.home.is_here()) {
-            py.detach(|| drop(ManuallyDrop::into_inner(watchdog)));
-        }
+        py.detach(|| self.end_threads());
     }
 
     /// What is seen of the thread that asks, as the watchdog would see it; an error says why nothing can be.
@@ -137,6 +167,19 @@ impl WatchdogThread {
         self.watchdog.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn server(&self) -> std::sync::MutexGuard<'_, Option<ManuallyDrop<Server>>> {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// In a fork there are none to wait for, and the socket is the parent's.
+    fn end_threads(&self) {
+        let (server, watchdog) = (self.server().take(), self.lock().take());
+        if self.home.is_here() {
+            drop(server.map(ManuallyDrop::into_inner));
+            drop(watchdog.map(ManuallyDrop::into_inner));
+        }
+    }
+
     fn with<T>(&self, call: impl FnOnce(&Watchdog) -> T) -> PyResult<T> {
         self.home.check()?;
         self.lock().as_ref().map(|watchdog| call(watchdog)).ok_or_else(|| PyRuntimeError::new_err("nothing is watched"))
@@ -145,10 +188,7 @@ impl WatchdogThread {
 
 impl Drop for WatchdogThread {
     fn drop(&mut self) {
-        // In a fork there is no thread to wait for.
-        if let Some(watchdog) = self.lock().take().filter(|_| self.home.is_here()) {
-            drop(ManuallyDrop::into_inner(watchdog));
-        }
+        self.end_threads();
     }
 }
 
