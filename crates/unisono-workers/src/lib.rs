@@ -8,6 +8,7 @@
 
 pub mod exchange;
 mod memory;
+mod parker;
 
 // Of these a model has nothing; see `memory.rs`.
 #[cfg(not(loom))]
@@ -29,6 +30,7 @@ mod worker;
 #[cfg(not(loom))]
 mod zygote;
 
+pub use crate::parker::{Parker, wake_those_left};
 #[cfg(not(loom))]
 pub use crate::{
     inside::{Given, Inside, kind},

@@ -1,27 +1,15 @@
 //! How the waiters of a queue sleep and are woken: threads by a futex, coroutines by a future.
 //!
 //! A thread sleeps without the interpreter, and Ctrl-C reaches it when it is the main thread. Before it sleeps it looks
-//! for a moment where that may pay (`looking.rs`). A coroutine of the loop that runs here is woken by its future; one
-//! of another loop through a list of that loop, so that many of them cost one `call_soon_threadsafe`.
+//! for a moment where that may pay (`looking.rs`). What it sleeps in is `unisono_workers::Parker`, beside the models of
+//! it. A coroutine of the loop that runs here is woken by its future; one of another loop through a list of that loop,
+//! so that many of them cost one `call_soon_threadsafe`.
 
-use std::{
-    cell::RefCell,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-    thread::AccessError,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use pyo3::{PyTraverseError, PyVisit, intern, prelude::*, sync::PyOnceLock};
 
-use rustix::{
-    fs::Timespec,
-    io::Errno,
-    process::getpid,
-    thread::{futex, gettid},
-};
+use rustix::{process::getpid, thread::gettid};
 use unisono_core::clock;
 
 use crate::{
@@ -52,19 +40,9 @@ impl Wake {
     }
 }
 
-/// What a thread sleeps in: a futex(2), in one of three states.
-///
-/// Waking it takes a system call only when the thread sleeps: one that still looks sees the word change.
+/// What a thread sleeps in. What wakes it notes when that was, by `looking::releases`.
 #[derive(Clone, Default)]
-pub struct Parker(Arc<AtomicU32>);
-
-/// Not woken, and not asleep either.
-const AWAKE: u32 = 0;
-/// Not woken, and asleep or about to be.
-const ASLEEP: u32 = 1;
-/// Woken. The bits above say when, by `looking::releases`.
-const WOKEN: u32 = 2;
-const STATE_BITS: u32 = 2;
+pub struct Parker(unisono_workers::Parker);
 
 impl Parker {
     /// Sleeps without the interpreter until it is woken or `until` has come. Raises what a signal's handler raises.
@@ -75,7 +53,7 @@ impl Parker {
     /// `pthread_exit` when it wakes, and Rust's frames below it make that an abort. Here it is left hanging.
     pub fn park(&self, py: Python<'_>, until: Option<Instant>, mut looks: Option<&Looks>) -> PyResult<()> {
         let runs_handlers = gettid() == getpid();
-        while !self.is_woken() && until.is_none_or(|until| clock::now() < until) {
+        while !self.0.is_woken() && until.is_none_or(|until| clock::now() < until) {
             // A signal between the last look and the sleep interrupts neither; nothing else would run its handler.
             let look = runs_handlers.then(|| clock::now() + LOOK_UP);
             let looks = looks.take();
@@ -83,96 +61,43 @@ impl Parker {
                 looking::released();
                 wake_those_left();
                 if let Some(looks) = looks {
-                    looks.look(|| self.is_woken(), || self.0.load(Ordering::Relaxed) >> STATE_BITS);
+                    looks.look(|| self.0.is_woken(), || self.0.note());
                 }
-                self.park_once(look.into_iter().chain(until).min());
+                let until = look.into_iter().chain(until).min();
+                self.0.sleep(|| until.map(|until| until.saturating_duration_since(clock::now())));
             });
             py.check_signals()?;
         }
         Ok(())
     }
 
-    /// Sleeps until it is woken, time is over, or a signal has come.
-    fn park_once(&self, until: Option<Instant>) {
-        // It fails when it was woken, and when it sleeps on, where the word says so already.
-        let _ = self.0.compare_exchange(AWAKE, ASLEEP, Ordering::Acquire, Ordering::Acquire);
-        while !self.is_woken() {
-            let left = until.map(|until| until.saturating_duration_since(clock::now()));
-            let timeout = left.and_then(|left| Timespec::try_from(left).ok());
-            match futex::wait(&self.0, futex::Flags::PRIVATE, ASLEEP, timeout.as_ref()) {
-                Ok(()) | Err(Errno::AGAIN) => {}
-                Err(_) => return,
-            }
-        }
-    }
-
     pub fn unpark(&self) {
-        if self.tell() {
-            self.wake();
-        }
+        self.0.unpark(looking::releases());
     }
 
     /// Wakes it as a thread that goes on to wait for what the woken one does: without the interpreter, which that one
     /// needs at once.
     pub fn hand_over(&self, py: Python<'_>) {
-        if self.tell() {
-            py.detach(|| self.wake());
+        if self.0.tell(looking::releases()) {
+            py.detach(|| self.0.wake());
         }
     }
 
     /// Has it woken by the next wait of this thread, or by its end, whichever comes first: for a thread that waits
     /// soon, and until then runs nothing of the program's. What it wakes needs the interpreter, and finds it free then.
     pub fn unpark_soon(self) {
-        // It fails as the thread ends.
-        if let Err(AccessError { .. }) = LEFT_TO_WAKE.try_with(|left| left.0.borrow_mut().push(self.clone())) {
-            self.unpark();
-        }
-    }
-
-    /// Returns whether it sleeps and is to be woken.
-    fn tell(&self) -> bool {
-        // Before the wake: the kernel compares the word with `ASLEEP` as it puts a thread to sleep, so none sleeps over
-        // it. And a thread that has not said yet that it sleeps finds here that it need not.
-        self.0.swap(WOKEN | looking::releases() << STATE_BITS, Ordering::AcqRel) == ASLEEP
-    }
-
-    fn wake(&self) {
-        // It fails for addresses that are none.
-        let _ = futex::wake(&self.0, futex::Flags::PRIVATE, 1);
+        self.0.unpark_soon();
     }
 
     /// Whether both are the same.
     pub fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-
-    fn is_woken(&self) -> bool {
-        self.0.load(Ordering::Acquire) & WOKEN != 0
+        self.0.is(&other.0)
     }
 }
 
 /// Wakes those that this thread has left to its next wait.
 pub fn wake_those_left() {
-    let _ = LEFT_TO_WAKE.try_with(LeftToWake::wake);
-}
-
-/// Those that a thread wakes with its next wait; with its end at the latest.
-struct LeftToWake(RefCell<Vec<Parker>>);
-
-impl LeftToWake {
-    fn wake(&self) {
-        self.0.borrow_mut().drain(..).for_each(|parker| parker.unpark());
-    }
-}
-
-impl Drop for LeftToWake {
-    fn drop(&mut self) {
-        self.wake();
-    }
-}
-
-thread_local! {
-    static LEFT_TO_WAKE: LeftToWake = const { LeftToWake(RefCell::new(Vec::new())) };
+    unisono_workers::wake_those_left(looking::releases());
 }
 
 /// How soon the main thread sees to a signal that came while it was falling asleep.
