@@ -2,12 +2,17 @@
 
 import asyncio
 import contextlib
+import functools
 import gc
+import importlib
 import os
+import pickle
 import subprocess
 import sys
+import tempfile
 import textwrap
 import weakref
+from pathlib import Path
 
 import pytest
 
@@ -107,6 +112,67 @@ def of_what_calls_of_a_map_are_made_of(box):
         assert next(box.results) == 1
 
 
+def of_a_function_that_workers_know(box):
+    # As of a plugin that is unloaded: nothing else refers to its module.
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "unloaded.py").write_text("def give(value): return value")
+        sys.path.insert(0, folder)
+        try:
+            box.plugin = importlib.import_module("unloaded")
+            box.plugin.box = box
+            # It is not shut down either.
+            box.pool = unisono.ProcessPool(1)
+            box.futures = [box.pool.submit(box.plugin.give, number) for number in range(2)]
+            assert [future.result(60) for future in box.futures] == [0, 1]
+        finally:
+            sys.path.remove(folder)
+            del sys.modules["unloaded"]
+
+
+class Unsendable(Box):
+    def __init__(self, box):
+        self.box = box
+
+    def __reduce__(self):
+        raise pickle.PicklingError(self.box)
+
+
+def of_a_function_that_cannot_be_sent(box):
+    with unisono.ProcessPool(1) as pool:
+        box.results = pool.map(functools.partial(abs, Unsendable(box)), [1])
+        with pytest.raises(unisono.errors.UnpicklableError) as box.error:
+            next(box.results)
+
+
+def of_calls_that_cannot_be_sent(box):
+    with unisono.ProcessPool(1) as pool:
+        box.results = pool.map(abs, [1, Unsendable(box)])
+        assert next(box.results) == 1
+
+
+def of_what_is_walked(box):
+    def paths():
+        yield os.path.dirname(__file__)
+        assert box
+
+    box.walk = unisono.files.walk(paths())
+    next(box.walk)
+
+
+class Pieces:
+    def __init__(self, box):
+        self.box = box
+
+    def __iter__(self):
+        return iter([b"piece"])
+
+
+def of_what_a_request_brings(box):
+    box.request = unisono.Request("http://127.0.0.1:1/", content=Pieces(box))
+    box.other = box.request.replace(method="PUT").with_headers({"x-one": "1"})
+    assert box.other.content is box.request.content
+
+
 @pytest.mark.parametrize(
     "cycle",
     [
@@ -122,6 +188,11 @@ def of_what_calls_of_a_map_are_made_of(box):
         of_what_an_async_client_asks_for_tokens,
         of_what_a_run_asks_for_tokens,
         of_what_calls_of_a_map_are_made_of,
+        of_a_function_that_workers_know,
+        of_a_function_that_cannot_be_sent,
+        of_calls_that_cannot_be_sent,
+        of_what_is_walked,
+        of_what_a_request_brings,
     ],
 )
 def test_the_collector_finds_a_cycle(cycle):

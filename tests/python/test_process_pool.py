@@ -129,6 +129,15 @@ def test_an_argument_that_cannot_be_pickled_fails_its_own_task(pool):
     assert pool.submit(abs, -1).result(LONG) == 1
 
 
+def test_a_method_of_an_object_is_called_on_the_object_as_it_is_when_it_is_submitted(pool):
+    numbers = {}
+    method = numbers.get
+    assert pool.submit(method, "one").result(LONG) is None
+    numbers["one"] = 1
+    assert pool.submit(method, "one").result(LONG) == 1
+    assert list(pool.map(method, ["one", "two"])) == [1, None]
+
+
 def test_a_result_that_cannot_be_pickled_fails_its_own_task(pool):
     with pytest.raises(UnpicklableError, match="cannot be sent"):
         pool.submit(threading.Lock).result(LONG)

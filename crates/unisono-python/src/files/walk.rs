@@ -11,6 +11,7 @@ use std::{
 };
 
 use pyo3::{
+    PyTraverseError, PyVisit,
     exceptions::PyValueError,
     prelude::*,
     types::{PyDict, PyIterator},
@@ -102,6 +103,16 @@ impl Walk {
         let found = state.next(py, &self.options);
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = Some(state);
         found
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // The collector runs where the interpreter allocates, and there no thread holds the lock.
+        let Ok(state) = self.state.try_lock() else { return Ok(()) };
+        visit.call(state.as_ref().map(|state| &state.paths))
+    }
+
+    fn __clear__(&self) {
+        let _state = self.state.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
 

@@ -21,12 +21,20 @@ use crate::{
 };
 
 /// What was given for a body, beside the body that it became.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Source {
-    /// As it was given, where it was not bytes or text.
-    pub given: Option<Arc<Py<PyAny>>>,
+    /// As it was given, where it was not bytes or text. Each request has a reference of its own, since the garbage
+    /// collector counts those that it comes upon.
+    pub given: Option<Py<PyAny>>,
     /// Where the caller that waits puts the pieces of what comes in once.
     pub feed: Option<Arc<BodyFeed>>,
+}
+
+impl Clone for Source {
+    fn clone(&self) -> Self {
+        let given = self.given.as_ref().map(|given| Python::attach(|py| given.clone_ref(py)));
+        Self { given, feed: self.feed.clone() }
+    }
 }
 
 /// What may be given for a body.
@@ -215,7 +223,7 @@ fn content_again(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<Body>>
 /// The same, where it may also come in once.
 fn content_or_stream(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<(RowBody, Source)>> {
     let py = value.py();
-    let given = Some(Arc::new(value.clone().unbind()));
+    let given = Some(value.clone().unbind());
     if let Some(body) = content_again(name, value)? {
         let is_plain = value.is_instance_of::<PyString>() || value.is_instance_of::<PyBytes>();
         return Ok(Some(((body, None), Source { given: given.filter(|_| !is_plain), feed: None })));

@@ -105,7 +105,7 @@ struct Completions {
 pub struct ClientCall {
     shared: Arc<Shared>,
     /// What the pieces of its body are brought from, and where they are put.
-    feed: Option<(Arc<Py<PyAny>>, Arc<BodyFeed>)>,
+    feed: Option<(Py<PyAny>, Arc<BodyFeed>)>,
 }
 
 /// What caller and engine share about a call.
@@ -279,7 +279,7 @@ impl ClientEngine {
         retries: bool,
     ) -> PyResult<ClientCall> {
         self.home.check()?;
-        let feed = request.cast::<GivenRequest>().ok().and_then(|request| request.get().feed());
+        let feed = request.cast::<GivenRequest>().ok().and_then(|request| request.get().feed(py));
         let request = row(request, &self.defaults, number)?.call.map_err(|why| errors::input(py, &why))?.request;
         if feed.as_ref().is_some_and(|(_, feed)| feed.is_begun()) {
             let why =
@@ -322,7 +322,7 @@ impl ClientEngine {
     fn reply(&self, call: &Bound<'_, ClientCall>, attempt: u16, request: &Bound<'_, PyAny>) -> PyResult<()> {
         self.home.check()?;
         let ClientCall { shared, feed } = call.get();
-        let brings = request.cast::<GivenRequest>().ok().and_then(|request| request.get().feed());
+        let brings = request.cast::<GivenRequest>().ok().and_then(|request| request.get().feed(request.py()));
         if let Some((_, other)) = brings
             && !feed.as_ref().is_some_and(|(_, own)| Arc::ptr_eq(own, &other))
         {
@@ -495,6 +495,10 @@ impl ClientCall {
                 None => feed.end(Ok(())),
             }
         }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(self.feed.as_ref().map(|(given, _)| given))
     }
 
     /// The piece that was wanted cannot be brought.

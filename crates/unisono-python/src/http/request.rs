@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use pyo3::{
+    PyTraverseError, PyVisit,
     prelude::*,
     types::{PyBytes, PyDict, PyMapping, PyString},
 };
@@ -82,6 +83,10 @@ impl GivenRequest {
         Ok((py.import("unisono._native")?.getattr("restored_request")?, (RequestState::of(py, self)?,)))
     }
 
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.source.given)
+    }
+
     fn __repr__(&self) -> String {
         let method = self.method.as_deref().unwrap_or(if self.body.is_some() { "POST" } else { "GET" });
         unisono_core::printable(&format!("<Request {method} {}>", shown(&self.url))).into_owned()
@@ -123,8 +128,8 @@ impl GivenRequest {
     }
 
     /// What the caller that waits brings the pieces from, and where it puts them; `None` where the body needs none.
-    pub fn feed(&self) -> Option<(Arc<Py<PyAny>>, Arc<BodyFeed>)> {
-        Some((self.source.given.clone()?, self.source.feed.clone()?))
+    pub fn feed(&self, py: Python<'_>) -> Option<(Py<PyAny>, Arc<BodyFeed>)> {
+        Some((self.source.given.as_ref()?.clone_ref(py), self.source.feed.clone()?))
     }
 
     pub fn row_request(&self) -> RowRequest {

@@ -45,14 +45,10 @@ impl Encoded {
         then(length, &parts)
     }
 
-    /// Whether it is the pickle of a name: module and qualified name, and no code.
+    /// Whether it is the pickle of a name: of module and qualified name, which are looked up, and no more.
     pub fn is_by_name(&self, py: Python<'_>) -> bool {
-        // A pickle by value of cloudpickle's names its own helpers, so it is longer than any name and says so.
-        self.buffers.is_empty()
-            && self.pickle.as_ref().is_some_and(|pickle| {
-                let bytes = pickle.as_bytes(py);
-                bytes.len() < 512 && !bytes.windows(11).any(|window| window == b"cloudpickle")
-            })
+        // Its value is what the last step makes. A method of an object, say, is made by a call of `getattr`.
+        self.pickle.as_ref().is_some_and(|pickle| pickle.as_bytes(py).ends_with(&[STACK_GLOBAL, MEMOIZE, STOP]))
     }
 
     /// For a task: long ones go into a slot of the pool's.
@@ -323,6 +319,10 @@ fn torn() -> PyErr {
     PyValueError::new_err("bytes that are no message of unisono")
 }
 
+/// Opcodes of pickle (protocol 4 and later).
+const STACK_GLOBAL: u8 = 0x93;
+const MEMOIZE: u8 = 0x94;
+const STOP: u8 = b'.';
 const PICKLE: u8 = 0;
 const BYTES: u8 = 1;
 const PLAIN: u8 = 2;

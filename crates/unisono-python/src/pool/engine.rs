@@ -6,6 +6,7 @@
 use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use pyo3::{
+    PyTraverseError, PyVisit,
     exceptions::PyValueError,
     prelude::*,
     types::{PyDict, PyTuple, PyType},
@@ -48,7 +49,7 @@ impl ZygoteHandle {
 /// A pool of worker processes.
 #[pyclass(frozen, name = "PoolEngine", module = "unisono._native")]
 pub struct PoolEngine {
-    shared: Arc<SharedPool>,
+    shared: Py<SharedPool>,
     future: Py<PyType>,
 }
 
@@ -67,8 +68,8 @@ impl PoolEngine {
         let inherited = inherited.into_iter().map(|given| given.0).collect();
         let given = PoolDescriptors { settings: settings.0, output: output.0, inherited };
         let pool = Pool::new(options, zygote.get().0.clone(), given)?;
-        let shared = SharedPool::new(pool, Buffers::read_only(read_only_views))?;
-        Ok(Self { shared: Arc::new(shared), future })
+        let shared = SharedPool::new(pool, Buffers::read_only(read_only_views));
+        Ok(Self { shared: Py::new(zygote.py(), shared)?, future })
     }
 
     /// Submits a call; returns its future.
@@ -83,22 +84,22 @@ impl PoolEngine {
         key: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
-        let engine = slf.get();
+        let (engine, shared) = (slf.get(), slf.get().shared());
         let terms = Terms { key: key_of(key, arguments, keywords)?, ..terms(py, timeout, retries)? };
-        engine.shared.wait_for_room(py)?;
+        shared.wait_for_room(py)?;
         let future = engine.future.bind(py).call0()?;
         let core = future.cast::<FutureCore>()?;
         // What cannot be sent fails its own task, and no other.
-        let prepared = engine.shared.prepare(py, function).and_then(|function| {
-            Ok((function, codec::encode_call(py, arguments, keywords)?.into_blob(py, engine.shared.pool().arena())?))
+        let prepared = shared.prepare(py, function).and_then(|function| {
+            Ok((function, codec::encode_call(py, arguments, keywords)?.into_blob(py, shared.pool().arena())?))
         });
         match errors::blame(py, prepared)? {
             Ok((function, arguments)) => {
-                let task = engine.shared.send(py, function, arguments, terms)?;
-                core.get().begin(engine.shared.clone(), task);
+                let task = shared.send(py, function, arguments, terms)?;
+                core.get().begin(engine.shared.clone_ref(py), task);
             }
             Err(error) => {
-                engine.shared.refuse_if_closed(py)?;
+                shared.refuse_if_closed(py)?;
                 core.get().fail(py, error);
             }
         }
@@ -118,32 +119,33 @@ impl PoolEngine {
     ) -> PyResult<Results> {
         let py = slf.py();
         let terms = terms(py, timeout, retries)?;
-        slf.get().shared.refuse_if_closed(py)?;
-        let prepared = errors::blame(py, slf.get().shared.prepare(py, function))?;
-        Results::new(slf.get().shared.clone(), prepared, calls, ahead, (terms, key))
+        let shared = slf.get().shared();
+        shared.refuse_if_closed(py)?;
+        let prepared = errors::blame(py, shared.prepare(py, function))?;
+        Results::new(slf.get().shared.clone_ref(py), prepared, calls, ahead, (terms, key))
     }
 
     /// Drives while no waiting thread does; returns futures that are to be told, or `None` at the end.
     fn serve(&self, py: Python<'_>) -> Option<Vec<Py<PyAny>>> {
-        let numbers = py.detach(|| self.shared.pool().serve())?;
-        Some(self.shared.ended(&numbers))
+        let numbers = py.detach(|| self.shared().pool().serve())?;
+        Some(self.shared().ended(&numbers))
     }
 
     /// Refuses what waits and what comes, for this reason.
     fn break_off(&self, py: Python<'_>, why: &str) {
-        py.detach(|| self.shared.pool().break_off(why));
+        py.detach(|| self.shared().pool().break_off(why));
     }
 
     /// What is to be said to the program's people since the last call.
     fn notices(&self, py: Python<'_>) -> Vec<String> {
-        py.detach(|| self.shared.pool().notices())
+        py.detach(|| self.shared().pool().notices())
     }
 
     /// No more tasks. Those that wait are cancelled if `cancel`, those that run are killed if `kill`.
     #[pyo3(signature = (*, cancel, kill))]
     fn close(&self, py: Python<'_>, cancel: bool, kill: bool) {
-        if self.shared.is_ours() {
-            py.detach(|| self.shared.pool().close(cancel, kill));
+        if self.shared().is_ours() {
+            py.detach(|| self.shared().pool().close(cancel, kill));
         }
     }
 
@@ -151,33 +153,44 @@ impl PoolEngine {
     #[pyo3(signature = (seconds=None))]
     fn wait_closed(&self, py: Python<'_>, seconds: Option<f64>) -> PyResult<bool> {
         // In a child of the program there is nothing to wait for.
-        if self.shared.is_ours() { wait(py, self.shared.pool(), seconds, Awaited::Over) } else { Ok(true) }
+        if self.shared().is_ours() { wait(py, self.shared().pool(), seconds, Awaited::Over) } else { Ok(true) }
     }
 
     /// How the last worker ended that had worked and was not let go: its exit code or signal, and its last words.
     fn loss(&self, py: Python<'_>) -> Option<(Option<i32>, Option<i32>, String)> {
-        let Loss { death, stderr_tail } = py.detach(|| self.shared.pool().loss())?;
+        let Loss { death, stderr_tail } = py.detach(|| self.shared().pool().loss())?;
         let (exit_code, signal) = exit_code_or_signal(death);
         Some((exit_code, signal, String::from_utf8_lossy(&stderr_tail).into_owned()))
     }
 
     /// Ends `serve`.
     fn stop(&self, py: Python<'_>) {
-        if self.shared.is_ours() {
-            py.detach(|| self.shared.pool().stop());
+        if self.shared().is_ours() {
+            py.detach(|| self.shared().pool().stop());
         }
     }
 
     /// How many workers there are.
     #[getter]
     fn workers(&self) -> usize {
-        self.shared.pool().counts().0
+        self.shared().pool().counts().0
     }
 
     /// How many tasks have no outcome yet.
     #[getter]
     fn open(&self) -> usize {
-        self.shared.pool().counts().1
+        self.shared().pool().counts().1
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.shared)?;
+        visit.call(&self.future)
+    }
+}
+
+impl PoolEngine {
+    fn shared(&self) -> &SharedPool {
+        self.shared.get()
     }
 }
 

@@ -23,7 +23,7 @@ use super::{
 #[pyclass(frozen, subclass, weakref, module = "unisono._native")]
 #[derive(Default)]
 pub struct FutureCore {
-    task: OnceLock<(Arc<SharedPool>, Arc<Task>)>,
+    task: OnceLock<(Py<SharedPool>, Arc<Task>)>,
     /// Held while a result is read, so that it is read once.
     settled: Mutex<Option<Settled>>,
 }
@@ -43,7 +43,7 @@ impl FutureCore {
 
     /// `pending`, `running`, `ended` or `cancelled`.
     fn place(&self, py: Python<'_>) -> &'static str {
-        let Some((shared, task)) = self.task.get() else { return "ended" };
+        let Some((shared, task)) = self.task() else { return "ended" };
         // Asked several times of each future by a loop; letting go of the interpreter would have threads take turns.
         if task.has_ended() {
             return if task.is_cancelled() { "cancelled" } else { "ended" };
@@ -62,7 +62,7 @@ impl FutureCore {
     /// Waits so many seconds at most; returns whether it has ended.
     #[pyo3(signature = (seconds=None))]
     fn wait(&self, py: Python<'_>, seconds: Option<f64>) -> PyResult<bool> {
-        match self.task.get() {
+        match self.task() {
             Some((shared, task)) if !task.has_ended() => {
                 shared.refuse_if_forked()?;
                 wait(py, shared.pool(), seconds, Awaited::End(task))
@@ -77,7 +77,7 @@ impl FutureCore {
         if !self.wait(py, timeout)? {
             return Err(PyTimeoutError::new_err(()));
         }
-        if self.task.get().is_some_and(|(_, task)| task.is_cancelled()) {
+        if self.task().is_some_and(|(_, task)| task.is_cancelled()) {
             return Err(cancelled(py));
         }
         self.settle(py)
@@ -89,7 +89,7 @@ impl FutureCore {
         if !self.wait(py, timeout)? {
             return Err(PyTimeoutError::new_err(()));
         }
-        if self.task.get().is_some_and(|(_, task)| task.is_cancelled()) {
+        if self.task().is_some_and(|(_, task)| task.is_cancelled()) {
             return Err(cancelled(py));
         }
         Ok(self.settle(py).err().map(|error| error.into_value(py).into_any()))
@@ -98,11 +98,12 @@ impl FutureCore {
     /// Cancels it if it waits, or kills its worker if `running`.
     #[pyo3(signature = (*, running=false))]
     fn stop(&self, py: Python<'_>, running: bool) -> bool {
-        let Some((shared, task)) = self.task.get() else { return false };
+        let Some((shared, task)) = self.task() else { return false };
         shared.is_ours() && py.detach(|| shared.pool().cancel(task, running))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(self.task.get().map(|(shared, _)| shared))?;
         // What holds it now uses it, and will be seen next time.
         if let Ok(settled) = self.settled.try_lock()
             && let Some(Settled::Value(object) | Settled::Error(object)) = &*settled
@@ -123,12 +124,12 @@ impl FutureCore {
     /// Has the thread in the background tell of its end; false when it has ended.
     fn observe(slf: &Bound<'_, Self>) -> bool {
         let py = slf.py();
-        slf.get().task.get().is_some_and(|(shared, task)| shared.observe(py, slf.as_any(), task))
+        slf.get().task().is_some_and(|(shared, task)| shared.observe(py, slf.as_any(), task))
     }
 }
 
 impl FutureCore {
-    pub fn begin(&self, shared: Arc<SharedPool>, task: Arc<Task>) {
+    pub fn begin(&self, shared: Py<SharedPool>, task: Arc<Task>) {
         let fresh = self.task.set((shared, task)).is_ok();
         debug_assert!(fresh, "a future has one task");
     }
@@ -138,9 +139,13 @@ impl FutureCore {
             Some(Settled::Error(error.into_value(py).into_any()));
     }
 
+    fn task(&self) -> Option<(&SharedPool, &Arc<Task>)> {
+        self.task.get().map(|(shared, task)| (shared.get(), task))
+    }
+
     fn settle(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let mut settled = self.settled.lock_py_attached(py).unwrap_or_else(std::sync::PoisonError::into_inner);
-        let outcome = match (&*settled, self.task.get()) {
+        let outcome = match (&*settled, self.task()) {
             (None, Some((shared, task))) => task.take_outcome().map(|outcome| (outcome, shared.buffers)),
             _ => None,
         };

@@ -3,13 +3,15 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use pyo3::{
+    PyTraverseError, PyVisit,
     exceptions::PyRuntimeError,
     prelude::*,
-    types::{PyCFunction, PyDict, PyFunction, PyTuple, PyType},
+    types::{PyDict, PyTuple, PyWeakrefMethods, PyWeakrefReference},
 };
 use unisono_core::clock;
 use unisono_workers::{Awaited, Function, Pool, Terms, blob::Blob};
@@ -17,13 +19,17 @@ use unisono_workers::{Awaited, Function, Pool, Terms, blob::Blob};
 use super::codec::{self, Buffers};
 use crate::{errors, forks::HomeProcess, numbers::moment_in};
 
-type Known = HashMap<usize, (Py<PyAny>, Arc<Function>)>;
-
 /// A pool with what Python has given it.
+///
+/// An object of Python's itself: the engine, its futures and its results share it, and the garbage collector has to
+/// come upon what it holds once, however many of them there are.
+///
+/// Its locks are held for a few instructions, with the interpreter, and never while code of Python's may run: where the
+/// collector runs, no thread has one.
+#[pyclass(frozen, module = "unisono._native")]
 pub struct SharedPool {
     pool: Pool,
-    /// Functions that the workers know by a number, by their address; kept, so that no other comes to lie there.
-    functions: Mutex<Known>,
+    functions: Mutex<KnownFunctions>,
     /// Futures that are to be told of their end, by the numbers of their tasks.
     observed: Mutex<HashMap<u64, Py<PyAny>>>,
     /// What arrays are that come back.
@@ -32,9 +38,31 @@ pub struct SharedPool {
     home: HomeProcess,
 }
 
+/// Functions that the workers know by a number.
+#[derive(Default)]
+struct KnownFunctions {
+    /// By their address, where another may come to lie once one is gone. They are not kept: each has its module, and
+    /// with it perhaps the pool, which would be in use for ever.
+    by_address: HashMap<usize, (Py<PyWeakrefReference>, Arc<Function>)>,
+    /// How many have got a number; none is given twice, since the workers keep the function that it stands for.
+    numbered: u64,
+}
+
+#[pymethods]
 impl SharedPool {
-    pub fn new(pool: Pool, buffers: Buffers) -> PyResult<Self> {
-        Ok(Self { pool, functions: Mutex::default(), observed: Mutex::default(), buffers, home: HomeProcess::new() })
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let Ok(observed) = self.observed.try_lock() else { return Ok(()) };
+        observed.values().try_for_each(|future| visit.call(future))
+    }
+
+    fn __clear__(&self) {
+        let _observed = mem::take(&mut *self.observed());
+    }
+}
+
+impl SharedPool {
+    pub fn new(pool: Pool, buffers: Buffers) -> Self {
+        Self { pool, functions: Mutex::default(), observed: Mutex::default(), buffers, home: HomeProcess::new() }
     }
 
     pub fn pool(&self) -> &Pool {
@@ -69,11 +97,11 @@ impl SharedPool {
     pub fn observe(&self, py: Python<'_>, future: &Bound<'_, PyAny>, task: &unisono_workers::Task) -> bool {
         // Listed before the pool is asked to tell: its thread in the background may do so at once.
         let entry = (task.number, future.clone().unbind());
-        self.observed.lock().unwrap_or_else(PoisonError::into_inner).insert(entry.0, entry.1);
+        self.observed().insert(entry.0, entry.1);
         let is_observed = py.detach(|| self.pool.observe(task));
         if !is_observed {
             // Dropped after the lock, since it may be the last reference.
-            let _future = self.observed.lock().unwrap_or_else(PoisonError::into_inner).remove(&task.number);
+            let _future = self.observed().remove(&task.number);
         }
         is_observed
     }
@@ -87,7 +115,7 @@ impl SharedPool {
 
     /// Futures to be told of the ends of these tasks.
     pub fn ended(&self, numbers: &[u64]) -> Vec<Py<PyAny>> {
-        let mut observed = self.observed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut observed = self.observed();
         numbers.iter().filter_map(|number| observed.remove(number)).collect()
     }
 
@@ -99,24 +127,39 @@ impl SharedPool {
     /// The function as the workers know it; pickled, unless it was before.
     pub fn prepare(&self, py: Python<'_>, function: &Bound<'_, PyAny>) -> PyResult<Arc<Function>> {
         let address = function.as_ptr() as usize;
-        let known = |functions: &Known| functions.get(&address).map(|(_, known)| known.clone());
-        if let Some(known) = known(&self.functions.lock().unwrap_or_else(PoisonError::into_inner)) {
-            return Ok(known);
+        let known =
+            self.functions().by_address.get(&address).map(|(known, as_sent)| (known.clone_ref(py), as_sent.clone()));
+        if let Some((known, as_sent)) = known
+            && known.bind(py).upgrade().is_some_and(|known| known.is(function))
+        {
+            return Ok(as_sent);
         }
         let encoded = codec::pickled(py, function)?;
-        let is_plain = function.is_exact_instance_of::<PyFunction>()
-            || function.is_exact_instance_of::<PyCFunction>()
-            || function.is_exact_instance_of::<PyType>();
-        // By value, it is code and what it closes over, and that may change.
-        let is_named = is_plain && encoded.is_by_name(py);
+        let is_by_name = encoded.is_by_name(py);
         let definition = encoded.into_blob(py, self.pool.arena())?;
-        let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
-        if !is_named || functions.len() >= MOST_FUNCTIONS {
-            return Ok(Arc::new(Function { number: 0, definition }));
+        let by_value = |definition| Ok(Arc::new(Function { number: 0, definition }));
+        // What is sent by its value is code with what it closes over, or an object, and that may change.
+        let Some(known) = is_by_name.then(|| PyWeakrefReference::new(function).ok()).flatten() else {
+            return by_value(definition);
+        };
+        let known = known.unbind();
+        let mut functions = self.functions();
+        if functions.numbered >= MOST_FUNCTIONS {
+            return by_value(definition);
         }
-        let prepared = Arc::new(Function { number: functions.len() as u64 + 1, definition });
-        functions.insert(address, (function.clone().unbind(), prepared.clone()));
+        functions.numbered += 1;
+        let prepared = Arc::new(Function { number: functions.numbered, definition });
+        let _gone = functions.by_address.insert(address, (known, prepared.clone()));
+        drop(functions);
         Ok(prepared)
+    }
+
+    fn functions(&self) -> MutexGuard<'_, KnownFunctions> {
+        self.functions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn observed(&self) -> MutexGuard<'_, HashMap<u64, Py<PyAny>>> {
+        self.observed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -157,4 +200,4 @@ fn closed(py: Python<'_>, why: Option<String>) -> PyErr {
 }
 
 /// So many functions have a number; a program that makes more makes them on the fly.
-const MOST_FUNCTIONS: usize = 256;
+const MOST_FUNCTIONS: u64 = 256;
