@@ -45,6 +45,10 @@ impl<'py> Keywords<'py> {
     }
 
     pub fn take(&self, name: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
+        // Most calls have few keywords, of the many that there are.
+        if self.given.is_empty() {
+            return Ok(None);
+        }
         let value = self.given.get_item(name)?;
         if value.is_some() {
             self.given.del_item(name)?;

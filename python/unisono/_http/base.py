@@ -150,8 +150,9 @@ class BaseClient:
         if callable(auth):
             arguments = {name: value for name, value in arguments.items() if name != "auth"}
         own = _pairs(arguments.pop("params", None))
-        params = [*self._params, *own] if has_params else []
-        return Request(self._joined(url), method=method, params=params, **arguments), auth
+        if has_params and (params := [*self._params, *own]):
+            arguments["params"] = params
+        return Request(self._joined(url), method=method, **arguments), auth
 
     def _download(self, url: str, arguments: dict[str, Any]) -> tuple[Request, Auth | None, int]:
         """The request of a download, what signs it, and how often in a row it may bring nothing."""

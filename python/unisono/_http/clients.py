@@ -10,20 +10,22 @@ import weakref
 from collections.abc import AsyncIterator, Coroutine, Generator, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, Unpack, cast
+from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 
 from unisono import _native
 from unisono._caller import warn_on_loop
 from unisono._forks import HomeProcess
 from unisono._functions.callables import plain
 from unisono._http.base import BaseClient
-from unisono._http.downloading import DownloadProgress, Part
 from unisono._http.pages import AsyncPages, Pages, way_to_pages
 from unisono._http.streaming import AsyncStreamedResponse, StreamedResponse
 from unisono._http.waiting import LoopCalls, LoopWait, ThreadWait
 from unisono._native import Request, Response
 from unisono._options import Auth, CallOptions, ClientOptions, StrPath
 from unisono.errors import FetchError
+
+if TYPE_CHECKING:
+    from unisono._http.downloading import DownloadProgress
 
 __all__ = ["AsyncCall", "AsyncClient", "AsyncPages", "AsyncStreamedResponse", "Client", "Pages", "StreamedResponse"]
 
@@ -143,10 +145,13 @@ class Client(BaseClient):
     @contextlib.contextmanager
     def _streamed(self, request: Request, auth: Auth | None) -> Iterator[StreamedResponse]:
         warn_on_loop("a stream of `unisono.Client`", "make an `unisono.AsyncClient`, and write `async with`")
-        with _waiting_call(self, request, auth, stream=True) as wait:
+        wait = self._begin(request, auth, stream=True)
+        try:
             head = wait.response()
             self._check_transport()
             yield StreamedResponse(head, wait)
+        finally:
+            self._end(wait)
 
     def download(
         self,
@@ -179,6 +184,9 @@ class Client(BaseClient):
             StatusError: The answer is no success.
             UsageError: The file is there, or is being downloaded.
         """
+        # Calls have no use for what it needs.
+        from unisono._http.downloading import Part
+
         request, auth, retries = self._download(url, cast("dict[str, Any]", arguments))
         with Part(path, request.url, overwrite=overwrite, progress=progress) as part:
             while True:
@@ -216,10 +224,23 @@ class Client(BaseClient):
     def _sent(self, request: Request, auth: Auth | None) -> Response:
         self._refuse_if_closed()
         warn_on_loop("a call of `unisono.Client`", "make an `unisono.AsyncClient`, and await its calls")
-        with _waiting_call(self, request, auth, stream=False) as wait:
+        # Without a context manager, which would take longer than the rest of this.
+        wait = self._begin(request, auth, stream=False)
+        try:
             response = wait.response()
+        finally:
+            self._end(wait)
         self._check_transport()
         return response
+
+    def _begin(self, request: Request, auth: Auth | None, *, stream: bool) -> ThreadWait:
+        completions, attempts = self._completions(), self._attempts(request, auth)
+        call = self._call(completions, next(self._numbers), request, attempts, stream=stream)
+        return ThreadWait(completions, self._engine, call, attempts)
+
+    def _end(self, wait: ThreadWait) -> None:
+        wait.call.stop()
+        self._tell_of_hosts()
 
     def _completions(self) -> _native.CompletionQueue:
         completions = getattr(self._completions_of, "completions", None)
@@ -357,10 +378,13 @@ class AsyncClient(BaseClient):
 
     @contextlib.asynccontextmanager
     async def _streamed(self, request: Request, auth: Auth | None) -> AsyncIterator[AsyncStreamedResponse]:
-        async with self._waiting_call(request, auth, stream=True) as wait:
+        wait = self._begin(request, auth, stream=True)
+        try:
             head = await wait.response()
             self._check_transport()
             yield AsyncStreamedResponse(head, wait)
+        finally:
+            await self._end(wait)
 
     async def download(
         self,
@@ -372,6 +396,9 @@ class AsyncClient(BaseClient):
         **arguments: Unpack[CallOptions],
     ) -> Path:
         """GET a file. It has its name once it is whole, and not before; see `Client.download`."""
+        # Calls have no use for what it needs.
+        from unisono._http.downloading import Part
+
         request, auth, retries = self._download(url, cast("dict[str, Any]", arguments))
         with Part(path, request.url, overwrite=overwrite, progress=progress) as part:
             while True:
@@ -415,10 +442,28 @@ class AsyncClient(BaseClient):
 
     async def _sent(self, request: Request, auth: Auth | None) -> Response:
         self._refuse_if_closed()
-        async with self._waiting_call(request, auth, stream=False) as wait:
+        wait = self._begin(request, auth, stream=False)
+        try:
             response = await wait.response()
+        finally:
+            self._leave(wait)
+            if wait.is_bringing:
+                await wait.close()
         self._check_transport()
         return response
+
+    def _begin(self, request: Request, auth: Auth | None, *, stream: bool) -> LoopWait:
+        loop_calls, attempts, number = self._loop_calls(), self._attempts(request, auth), next(self._numbers)
+        call = loop_calls.calls[number] = self._call(loop_calls.completions, number, request, attempts, stream=stream)
+        return LoopWait(loop_calls, number, self._engine, call, attempts)
+
+    def _leave(self, wait: LoopWait) -> None:
+        wait.leave()
+        self._tell_of_hosts()
+
+    async def _end(self, wait: LoopWait) -> None:
+        self._leave(wait)
+        await wait.close()
 
     def _loop_calls(self) -> LoopCalls:
         loop = asyncio.get_running_loop()
@@ -426,30 +471,3 @@ class AsyncClient(BaseClient):
         if loop_calls is None or not loop_calls.home.is_here():
             loop_calls = self._calls_of[loop] = LoopCalls(loop)
         return loop_calls
-
-    @contextlib.asynccontextmanager
-    async def _waiting_call(self, request: Request, auth: Auth | None, *, stream: bool) -> AsyncIterator[LoopWait]:
-        loop_calls, attempts = self._loop_calls(), self._attempts(request, auth)
-        number = next(self._numbers)
-        call = self._call(loop_calls.completions, number, request, attempts, stream=stream)
-        loop_calls.calls[number] = call
-        wait = LoopWait(loop_calls, number, self._engine, call, attempts)
-        try:
-            yield wait
-        finally:
-            loop_calls.waiters.pop(number, None)
-            loop_calls.calls.pop(number, None)
-            call.stop()
-            self._tell_of_hosts()
-            await wait.close()
-
-
-@contextlib.contextmanager
-def _waiting_call(client: Client, request: Request, auth: Auth | None, *, stream: bool) -> Iterator[ThreadWait]:
-    completions, attempts = client._completions(), client._attempts(request, auth)
-    call = client._call(completions, next(client._numbers), request, attempts, stream=stream)
-    try:
-        yield ThreadWait(completions, client._engine, call, attempts)
-    finally:
-        call.stop()
-        client._tell_of_hosts()

@@ -31,7 +31,7 @@ class ThreadWait:
     ) -> None:
         self._completions = completions
         self._engine = engine
-        self._call = call
+        self.call = call
         self._attempts = attempts
         self._pieces: Iterator[bytes] | None = None
         self._cause: Exception | None = None
@@ -47,10 +47,10 @@ class ThreadWait:
     def outcome(self) -> FetchOutcome:
         """How the call ended, or the head of a stream; what its attempts are accompanied by has been told."""
         while True:
-            outcome = self._call.outcome()
+            outcome = self.call.outcome()
             # After the look: all that comes before an outcome is there when that is.
             if self._attempts is not None:
-                drive(self._attempts.told(self._engine, self._call))
+                drive(self._attempts.told(self._engine, self.call))
             if outcome is not None:
                 if self._attempts is not None:
                     drive(self._attempts.ended(outcome))
@@ -59,12 +59,12 @@ class ThreadWait:
 
     def chunk(self) -> bytes:
         """The next piece of a stream; empty at its end."""
-        while (chunk := self._call.chunk()) is None:
+        while (chunk := self.call.chunk()) is None:
             self._wait()
         return chunk
 
     def _wait(self) -> None:
-        if (given := self._call.wanted()) is not None:
+        if (given := self.call.wanted()) is not None:
             self._bring(given)
         else:
             self._completions.wait()
@@ -78,9 +78,9 @@ class ThreadWait:
             piece = next(self._pieces, None)
         except Exception as error:
             self._cause = error
-            self._call.cannot_put(why_none(error))
+            self.call.cannot_put(why_none(error))
         else:
-            self._call.put(piece)
+            self.call.put(piece)
 
 
 class LoopWait:
@@ -99,25 +99,30 @@ class LoopWait:
         self._engine = engine
         self._call = call
         self._attempts = attempts
-        self._wants = asyncio.Event()
+        # Made when a piece is wanted first: most calls have a body that is there.
+        self._wants: asyncio.Event | None = None
         self._bringing: asyncio.Task[None] | None = None
         self._cause: Exception | None = None
 
     async def response(self) -> Response:
         """As `ThreadWait.response`."""
-        return _checked(await self.outcome(), self._cause)
+        if self._attempts is not None:
+            return _checked(await self._accompanied(self._attempts), self._cause)
+        while (outcome := self._call.outcome()) is None:
+            waiter = self._waiter()
+            self._look_for_wants()
+            await waiter
+        return outcome.check() if self._cause is None else _checked(outcome, self._cause)
 
-    async def outcome(self) -> FetchOutcome:
-        """As `ThreadWait.outcome`."""
+    async def _accompanied(self, attempts: Attempts) -> FetchOutcome:
+        """How the call ended; what its attempts are accompanied by has been told."""
         while True:
             # The waiter comes before the look: while a hook is awaited, what comes next may be told.
             waiter = self._waiter()
             outcome = self._call.outcome()
-            if self._attempts is not None:
-                await drive_on_loop(self._attempts.told(self._engine, self._call))
+            await drive_on_loop(attempts.told(self._engine, self._call))
             if outcome is not None:
-                if self._attempts is not None:
-                    await drive_on_loop(self._attempts.ended(outcome))
+                await drive_on_loop(attempts.ended(outcome))
                 return outcome
             self._look_for_wants()
             await waiter
@@ -138,24 +143,36 @@ class LoopWait:
 
     def _look_for_wants(self) -> None:
         if (given := self._call.wanted()) is not None:
+            self._wants = self._wants or asyncio.Event()
             self._wants.set()
             # One task for all pieces: what an async generator holds may be of its task.
-            self._bringing = self._bringing or asyncio.ensure_future(self._bring(given))
+            self._bringing = self._bringing or asyncio.ensure_future(self._bring(given, self._wants))
 
-    async def _bring(self, given: Any) -> None:
+    async def _bring(self, given: Any, wants: asyncio.Event) -> None:
         try:
             async with contextlib.aclosing(async_pieces_of(given)) as pieces:
                 async for piece in pieces:
-                    await self._put(piece)
-            await self._put(None)
+                    await self._put(piece, wants)
+            await self._put(None, wants)
         except Exception as error:
             self._cause = error
             self._call.cannot_put(why_none(error))
 
-    async def _put(self, piece: bytes | None) -> None:
-        await self._wants.wait()
-        self._wants.clear()
+    async def _put(self, piece: bytes | None, wants: asyncio.Event) -> None:
+        await wants.wait()
+        wants.clear()
         self._call.put(piece)
+
+    def leave(self) -> None:
+        """The call is over, or nothing waits for it any more."""
+        self._loop_calls.waiters.pop(self._number, None)
+        self._loop_calls.calls.pop(self._number, None)
+        self._call.stop()
+
+    @property
+    def is_bringing(self) -> bool:
+        """Whether something brings a body, which `close` waits for."""
+        return self._bringing is not None
 
     async def close(self) -> None:
         """Nothing more is brought. What brings it has ended when this returns."""
