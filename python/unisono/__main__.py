@@ -11,6 +11,7 @@ import sysconfig
 from pathlib import Path
 
 from unisono._batches.display import tell
+from unisono._watch import running
 from unisono.explaining import shell
 
 
@@ -18,6 +19,8 @@ def main(words: list[str]) -> int:
     """Run the command that these words name; returns its exit status, if it is this process that runs it."""
     if words[:1] == ["explain"]:
         return shell.main(words[1:])
+    if words[:1] == ["run"]:
+        return running.main(words[1:])
     command = _native()
     if command is not None:
         os.execv(command, [str(command), *words])

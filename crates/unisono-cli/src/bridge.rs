@@ -26,7 +26,7 @@ use unisono_runner::{
 };
 use unisono_sys::descriptors::give_back;
 
-use crate::{explain::python, failure::Failure};
+use crate::{failure::Failure, python::python};
 
 /// The process that carries requests. Dropping it waits for its end.
 pub struct Bridge {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
 use crate::{
-    completions, demo, doctor, each, evaluate, explain, failure::Failure, fetch, init, inside, mistakes, output,
+    completions, demo, doctor, each, evaluate, explain, failure::Failure, fetch, init, inside, mistakes, output, run,
     signals, sum, terminal,
 };
 
@@ -35,6 +35,8 @@ pub enum CliCommand {
     Demo(demo::DemoArgs),
     /// Say what will limit a run here: descriptors, processes, memory, names, clock, proxies, certificates
     Doctor(doctor::DoctorArgs),
+    /// Run a program of Python as it is, and watch its event loops
+    Run(run::RunArgs),
     /// List the programs of Python that are watched, with how their event loops are
     Ps(inside::PsArgs),
     /// Say where the threads of a watched program stand, also while Python hangs
@@ -68,9 +70,10 @@ pub fn run() -> u8 {
         CliCommand::Sum(args) => sum::run(*args),
         CliCommand::Init(args) => init::run(args, signals),
         CliCommand::Each(args) => each::run(*args),
-        CliCommand::Explain(args) => explain::run(args),
+        CliCommand::Explain(args) => explain::run(&args),
         CliCommand::Demo(args) => demo::run(args),
         CliCommand::Doctor(args) => doctor::run(&args),
+        CliCommand::Run(args) => run::run(&args),
         CliCommand::Ps(args) => inside::ps(&args),
         CliCommand::Dump(args) => inside::dump(&args),
         CliCommand::Evaluate => evaluate::run(),

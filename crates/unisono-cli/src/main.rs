@@ -19,6 +19,8 @@ mod launch;
 mod mistakes;
 mod output;
 mod progress;
+mod python;
+mod run;
 mod secrets;
 mod signals;
 mod sum;

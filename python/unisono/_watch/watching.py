@@ -28,7 +28,7 @@ from unisono._native import LoopPing, WatchdogThread
 from unisono._native import seconds as seconds_of
 from unisono.errors import ArgumentError, UsageError
 
-__all__ = ["Watch", "watch", "watch_by_environment"]
+__all__ = ["Watch", "watch", "watch_by_environment", "watch_for_others"]
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
@@ -126,22 +126,28 @@ def watch(*, stall: float = 1.0, file: str | os.PathLike[str] | None = None, jso
     >>> watch.stall
     0.5
     """
-    seconds = seconds_of("stall", stall)
-    if seconds < _SHORTEST:
-        raise ArgumentError(f"stall: {stall!r} is too short to tell a stall from an ordinary turn: 10 ms at the least")
-    return Watch(seconds, None if file is None else Path(file), json)
+    return Watch(_long_enough(seconds_of("stall", stall)), None if file is None else Path(file), json)
 
 
 def watch_by_environment(value: str) -> None:
     """Watch from now on, as `UNISONO_WATCH` says: off for `0`, or a number of seconds."""
     try:
         stall = seconds_of("UNISONO_WATCH", float(value) if value.replace(".", "", 1).isdigit() else value)
-        if stall >= _SHORTEST:
-            _state.by_environment = Watch(stall, None, False)
-        elif stall > 0:
-            raise ArgumentError(f"UNISONO_WATCH: {value!r} is too short: 10 ms at the least")
+        if stall > 0:
+            watch_for_others(stall, None, False)
     except (UsageError, OSError) as error:
         print(f"unisono.watch: not watched: {error}", file=sys.stderr)
+
+
+def watch_for_others(stall: float, file: Path | None, json: bool) -> None:
+    """Watch a program that does not ask for it, until it does: what it says itself holds."""
+    _state.by_environment = Watch(_long_enough(seconds_of("stall", stall)), file, json)
+
+
+def _long_enough(stall: float) -> float:
+    if stall < _SHORTEST:
+        raise ArgumentError(f"stall: {stall!r} is too short to tell a stall from an ordinary turn: 10 ms at the least")
+    return stall
 
 
 class _State:

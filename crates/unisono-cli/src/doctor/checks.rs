@@ -20,7 +20,7 @@ use unisono_runner::{
 use unisono_sys::{cgroup::own_group_and_mount, descriptors::left, system};
 
 use super::finding::Finding;
-use crate::{environment, explain};
+use crate::{environment, python};
 
 /// All of them, with `/proc`, `/sys` and `/etc` below `root`.
 pub fn all(root: &Path) -> Vec<Finding> {
@@ -239,7 +239,7 @@ fn versions(root: &Path) -> Finding {
 /// Of the interpreter that this command was installed for, if it was for one.
 fn python_version() -> Option<String> {
     let code = "import unisono, platform; print(platform.python_version())";
-    let said = Command::new(explain::python().ok()?).args(["-c", code]).output().ok()?;
+    let said = Command::new(python::python().ok()?).args(["-c", code]).output().ok()?;
     let version = String::from_utf8(said.stdout).ok()?;
     (said.status.success()).then(|| version.trim().to_owned())
 }
