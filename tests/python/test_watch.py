@@ -458,3 +458,79 @@ asyncio.run(main())
     done = run(tmp_path, program, "asyncio")
     assert (done.returncode, done.stderr) == (0, "")
     assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+
+
+# Programs that do what is usual at their end, or with their loops, while they are watched.
+ENDS = {
+    "loops_that_are_closed_one_after_the_other": """
+for _ in range(50):
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+""",
+    "a_loop_that_runs_again_in_another_thread": """
+loop = asyncio.new_event_loop()
+loop.run_until_complete(asyncio.sleep(0))
+thread = threading.Thread(target=loop.run_until_complete, args=(asyncio.sleep(0.2),))
+thread.start()
+thread.join()
+loop.close()
+""",
+    "a_loop_that_is_never_closed": "loop = asyncio.new_event_loop()\nloop.run_until_complete(asyncio.sleep(0))",
+    "a_daemon_thread_with_a_loop": """
+started = threading.Event()
+async def forever():
+    started.set()
+    await asyncio.sleep(1000)
+threading.Thread(target=asyncio.run, args=(forever(),), daemon=True).start()
+started.wait()
+""",
+    "an_exit_out_of_a_coroutine": """
+async def leaves():
+    sys.exit(0)
+asyncio.run(leaves())
+""",
+    "an_exit_without_an_end": "asyncio.run(asyncio.sleep(0.1))\nos._exit(0)",
+    "a_loop_within_a_loop_is_refused_as_ever": """
+async def outer():
+    inner = asyncio.new_event_loop()
+    coroutine = asyncio.sleep(0)
+    try:
+        inner.run_until_complete(coroutine)
+    except RuntimeError:
+        coroutine.close()
+    inner.close()
+    await asyncio.sleep(0.2)
+asyncio.run(outer())
+""",
+    "a_loop_that_stops_and_goes_on": """
+loop = asyncio.new_event_loop()
+for _ in range(100):
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+loop.close()
+""",
+    "a_thread_without_a_loop": """
+thread = threading.Thread(target=time.sleep, args=(0.2,))
+thread.start()
+thread.join()
+""",
+    "many_tasks_that_wait": """
+async def many():
+    event = asyncio.Event()
+    tasks = [asyncio.create_task(event.wait()) for _ in range(1000)]
+    await asyncio.sleep(0.3)
+    event.set()
+    await asyncio.gather(*tasks)
+asyncio.run(many())
+""",
+}
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("name", ENDS)
+def test_a_program_that_is_watched_ends_as_one_that_is_not(name, loop, tmp_path):
+    uvloop = "import uvloop\nasyncio.set_event_loop_policy(uvloop.EventLoopPolicy())\n" if loop == "uvloop" else ""
+    program = f"import asyncio, os, sys, threading, time\nimport unisono\n{uvloop}unisono.watch(stall=5)\n{ENDS[name]}"
+    done = run(tmp_path, program, loop)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
