@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import socket
 import stat
 import subprocess
@@ -142,3 +143,16 @@ def test_what_is_no_question_is_refused_and_the_next_is_answered(unisono, tmp_pa
                     peer.shutdown(socket.SHUT_WR)
                     assert peer.recv(100_000).startswith(b'{"error"') or not sent
         assert len(json.loads(unisono("ps", "--json").stdout)) == 1
+
+
+def test_the_lines_at_which_a_program_is_are_counted(unisono, tmp_path, runtime):
+    with program(tmp_path, HANGS["blocked"], dict(os.environ)) as running:
+        done = unisono("top", str(running.pid), "--every", "0.3", "--times", "2")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.count(f"process {running.pid}: ") == 2
+        other = rf"^ +(\d+)  {tmp_path / 'program.py'}:{line_of(tmp_path, '# OTHER')} in waits \(futex\)$"
+        looks = re.findall(r"^sleeps at, in how many of (\d+) looks:$", done.stdout, re.MULTILINE)
+        assert re.findall(other, done.stdout, re.MULTILINE) == looks
+        assert len(looks) == 2
+    assert unisono("top", str(running.pid)).returncode == 2
+    assert unisono("top", str(os.getpid()), "--every", "0").returncode == 2

@@ -41,6 +41,8 @@ pub enum CliCommand {
     Ps(inside::PsArgs),
     /// Say where the threads of a watched program stand, also while Python hangs
     Dump(inside::DumpArgs),
+    /// Say at which lines a watched program is most of the time
+    Top(inside::TopArgs),
     /// Evaluate expressions for the run that has started this process; nothing for people
     #[command(hide = true, name = evaluate::NAME)]
     Evaluate,
@@ -76,6 +78,7 @@ pub fn run() -> u8 {
         CliCommand::Run(args) => run::run(&args),
         CliCommand::Ps(args) => inside::ps(&args),
         CliCommand::Dump(args) => inside::dump(&args),
+        CliCommand::Top(args) => inside::top(&args),
         CliCommand::Evaluate => evaluate::run(),
         CliCommand::Completions { target, folder } => completions::print(target, folder.as_deref(), Cli::command()),
     });
