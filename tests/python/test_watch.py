@@ -534,3 +534,22 @@ def test_a_program_that_is_watched_ends_as_one_that_is_not(name, loop, tmp_path)
     program = f"import asyncio, os, sys, threading, time\nimport unisono\n{uvloop}unisono.watch(stall=5)\n{ENDS[name]}"
     done = run(tmp_path, program, loop)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_loops_that_are_gone_leave_nothing_behind(tmp_path):
+    program = """
+import asyncio, gc, os
+import unisono
+def open_files():
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))
+with unisono.watch(stall=5):
+    asyncio.run(asyncio.sleep(0))
+    before = open_files()
+    for _ in range(500):
+        asyncio.run(asyncio.sleep(0))
+    # The last loop is of the watchdog for a moment still.
+    assert open_files() <= before + 3, (before, open_files())
+"""
+    done = run(tmp_path, program, "asyncio")
+    assert (done.returncode, done.stderr) == (0, "")

@@ -4,7 +4,7 @@ use std::{
     io,
     os::fd::{AsFd, OwnedFd, RawFd},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
@@ -73,7 +73,8 @@ pub struct Counts {
 struct Shared {
     wake: OwnedFd,
     stop: AtomicBool,
-    loops: Mutex<Vec<Arc<WatchedLoop>>>,
+    /// Whoever has a loop keeps it; one that is gone is let go of.
+    loops: Mutex<Vec<Weak<WatchedLoop>>>,
     wakes: AtomicU64,
     pings: AtomicU64,
     stalls: AtomicU64,
@@ -98,14 +99,11 @@ impl Watchdog {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Watches a loop, from when it runs.
-    pub fn add(&self, watched: Arc<WatchedLoop>) {
-        self.shared.loops().push(watched);
-    }
-
-    /// Watches a loop no more.
-    pub fn remove(&self, watched: &Arc<WatchedLoop>) {
-        self.shared.loops().retain(|other| !Arc::ptr_eq(other, watched));
+    /// Watches a loop whenever it runs, for as long as it is kept.
+    pub fn add(&self, watched: &Arc<WatchedLoop>) {
+        let mut loops = self.shared.loops();
+        loops.retain(|other| other.strong_count() > 0);
+        loops.push(Arc::downgrade(watched));
     }
 
     /// A loop has begun or ended.
@@ -127,7 +125,7 @@ pub struct Census(Arc<Shared>);
 impl Census {
     /// The loops, whether they run or not.
     pub fn loops(&self) -> Vec<Arc<WatchedLoop>> {
-        self.0.loops().clone()
+        self.0.loops().iter().filter_map(Weak::upgrade).collect()
     }
 
     /// How much it has done.
@@ -152,7 +150,7 @@ impl Drop for Watchdog {
 }
 
 impl Shared {
-    fn loops(&self) -> std::sync::MutexGuard<'_, Vec<Arc<WatchedLoop>>> {
+    fn loops(&self) -> MutexGuard<'_, Vec<Weak<WatchedLoop>>> {
         self.loops.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -169,7 +167,7 @@ impl Shared {
 
 /// What the thread alone knows of a loop.
 struct Watch {
-    watched: Arc<WatchedLoop>,
+    watched: Weak<WatchedLoop>,
     state: LoopState,
     due: Option<Duration>,
     samples: Samples,
@@ -178,6 +176,12 @@ struct Watch {
     run: Option<Arc<LoopRun>>,
     /// Where the stall that was told stands.
     told: Option<Option<Frame>>,
+}
+
+/// A stall as it is to be told.
+struct Told {
+    age: Duration,
+    again: bool,
 }
 
 struct Patrol<M> {
@@ -201,12 +205,13 @@ impl<M: Memory> Patrol<M> {
             self.meet(&mut watches);
             let was_kept = due.is_some_and(|due| now > due.max(before) + self.settings.stall / 2 + LATE);
             for watch in &mut watches {
+                let Some(watched) = watch.watched.upgrade() else { continue };
                 if was_kept {
                     watch.state.restart(now);
                 }
-                let runs = watch.watched.run();
-                if watch.due.is_some_and(|due| due <= now) || (watch.due.is_none() && runs.is_some()) {
-                    self.turn(watch, runs, now);
+                let run = watched.run();
+                if watch.due.is_some_and(|due| due <= now) || (watch.due.is_none() && run.is_some()) {
+                    self.turn(watch, &watched, run, now);
                 }
             }
         }
@@ -214,12 +219,11 @@ impl<M: Memory> Patrol<M> {
 
     /// Takes up loops that were added, and lets go of those that were removed.
     fn meet(&self, watches: &mut Vec<Watch>) {
-        let loops = self.shared.loops();
-        watches.retain(|watch| loops.iter().any(|watched| Arc::ptr_eq(watched, &watch.watched)));
-        for watched in loops.iter() {
-            if !watches.iter().any(|watch| Arc::ptr_eq(watched, &watch.watched)) {
+        watches.retain(|watch| watch.watched.strong_count() > 0);
+        for watched in self.shared.loops().iter() {
+            if !watches.iter().any(|watch| watch.watched.ptr_eq(watched)) {
                 watches.push(Watch {
-                    watched: Arc::clone(watched),
+                    watched: Weak::clone(watched),
                     state: LoopState::new(self.settings.stall),
                     due: None,
                     samples: Samples::default(),
@@ -231,16 +235,16 @@ impl<M: Memory> Patrol<M> {
         }
     }
 
-    fn turn(&mut self, watch: &mut Watch, run: Option<Arc<LoopRun>>, now: Duration) {
-        let sleeps = run.as_ref().is_some_and(|run| self.sleeps(watch, run));
+    fn turn(&mut self, watch: &mut Watch, watched: &WatchedLoop, run: Option<Arc<LoopRun>>, now: Duration) {
+        let sleeps = run.as_ref().is_some_and(|run| self.sleeps(watch, watched, run));
         loop {
-            let seen = Seen { runs: run.is_some(), sleeps, answered: watch.watched.answered() };
+            let seen = Seen { runs: run.is_some(), sleeps, answered: watched.answered() };
             match watch.state.turn(now, seen) {
                 Step::Ping => {
                     watch.samples.clear();
                     watch.run.clone_from(&run);
                     self.shared.pings.fetch_add(1, Ordering::Relaxed);
-                    watch.watched.ask();
+                    watched.ask();
                     break;
                 }
                 Step::Ended { whole } => self.end(watch, whole),
@@ -252,7 +256,7 @@ impl<M: Memory> Patrol<M> {
                 }
                 Step::Stall { age, again } => {
                     if let Some(run) = &run {
-                        self.stall(watch, run, age, again, now);
+                        self.stall(watch, watched, run, Told { age, again }, now);
                     }
                     break;
                 }
@@ -263,7 +267,7 @@ impl<M: Memory> Patrol<M> {
     }
 
     /// Whether the loop sleeps for events, ours among them.
-    fn sleeps(&self, watch: &mut Watch, run: &LoopRun) -> bool {
+    fn sleeps(&self, watch: &mut Watch, watched: &WatchedLoop, run: &LoopRun) -> bool {
         let Activity::Sleeps(call) = run.activity.now() else { return false };
         let is_of =
             |call: SystemCall, instance: Option<RawFd>| instance.is_some_and(|number| call.waits_for_epoll(number));
@@ -273,7 +277,7 @@ impl<M: Memory> Patrol<M> {
         if call.name().is_none_or(|name| !name.starts_with("epoll")) {
             return false;
         }
-        watch.epoll = epoll::watching(watch.watched.as_fd());
+        watch.epoll = epoll::watching(watched.as_fd());
         is_of(call, watch.epoll)
     }
 
@@ -289,9 +293,10 @@ impl<M: Memory> Patrol<M> {
         }
     }
 
-    fn stall(&mut self, watch: &mut Watch, run: &LoopRun, age: Duration, again: bool, now: Duration) {
+    fn stall(&mut self, watch: &mut Watch, watched: &WatchedLoop, run: &LoopRun, stall: Told, now: Duration) {
+        let Told { age, again } = stall;
         if self.is_over(run) {
-            watch.watched.end();
+            watched.end();
             return;
         }
         if !again {
@@ -299,7 +304,7 @@ impl<M: Memory> Patrol<M> {
         }
         self.sample(watch, run);
         let stack = self.callback_stack(run.thread);
-        let looks = self.looks(&watch.watched, run);
+        let looks = self.looks(watched, run);
         if stack.iter().any(|frame| DEBUGGERS.iter().any(|debugger| frame.file.ends_with(debugger))) {
             return;
         }

@@ -112,14 +112,8 @@ impl WatchdogThread {
     /// Watches a loop; `log` is called on its thread with what was told.
     fn add(&self, log: Py<PyAny>) -> PyResult<LoopPing> {
         let watched = Arc::new(WatchedLoop::new()?);
-        self.with(|watchdog| watchdog.add(Arc::clone(&watched)))?;
+        self.with(|watchdog| watchdog.add(&watched))?;
         Ok(LoopPing::new(watched, self.records.clone(), log))
-    }
-
-    /// Watches a loop no more.
-    fn remove(&self, ping: &LoopPing) {
-        // Where nothing is watched any more, it is not either.
-        let _ = self.with(|watchdog| watchdog.remove(ping.watched()));
     }
 
     /// The loop runs from now on, in this thread, which the program calls `name`; where it runs already
