@@ -5,67 +5,18 @@ import fcntl
 import hashlib
 import itertools
 import json
-import socketserver
-import threading
 
 import pytest
 
 import unisono
-
-CONTENT = bytes(range(256)) * 400
-
-
-class Files(socketserver.ThreadingTCPServer):
-    """Serves `CONTENT` in pieces: each connection gets as much of what it asks for as `cuts` says, and is cut then."""
-
-    allow_reuse_address = True
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), FilesHandler)
-        self.url = f"http://127.0.0.1:{self.server_address[1]}/file"
-        self.asked: list[dict[str, str]] = []
-        self.cuts = iter(())
-        self.tag: str | None = '"one"'
-        self.extra: list[str] = []
-        self.content = CONTENT
-        self.takes_ranges = True
-
-    def has(self, version: str | None) -> bool:
-        return version == self.tag or f"Last-Modified: {version}" in self.extra
-
-
-class FilesHandler(socketserver.StreamRequestHandler):
-    server: Files
-
-    def handle(self) -> None:
-        asked = {}
-        while line := self.rfile.readline().strip():
-            name, _, value = line.decode().partition(":")
-            asked[name.lower()] = value.strip()
-        server = self.server
-        server.asked.append(asked)
-        begin, status, lines = 0, "200 OK", list(server.extra)
-        if server.tag is not None:
-            lines.append(f"ETag: {server.tag}")
-        if "range" in asked and server.takes_ranges and server.has(asked.get("if-range")):
-            begin = int(asked["range"].removeprefix("bytes=").removesuffix("-"))
-            status = "206 Partial Content"
-            lines.append(f"Content-Range: bytes {begin}-{len(server.content) - 1}/{len(server.content)}")
-        body = server.content[begin:]
-        if not body and begin:
-            status, lines = "416 X", [f"Content-Range: bytes */{len(server.content)}"]
-        head = "\r\n".join([f"HTTP/1.1 {status}", *lines, f"Content-Length: {len(body)}", "Connection: close", "", ""])
-        self.wfile.write(head.encode() + body[: next(server.cuts, None)])
+from support.ranges import CONTENT, Files
 
 
 @pytest.fixture
 def files():
     server = Files()
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
     yield server
-    server.shutdown()
-    server.server_close()
+    server.close()
 
 
 @pytest.fixture(params=["sync", "async"])

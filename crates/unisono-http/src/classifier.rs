@@ -9,7 +9,7 @@ use unisono_batch::{Context, Halt, Verdict};
 use unisono_core::{Effect, ErrorKind, OutcomeKind, Peer, clock, format_duration};
 
 use crate::{
-    Client, Error, Remote, Request, Response, Streaming, Trail, throttle,
+    Client, Error, Remote, Request, Response, StatusSet, Streaming, Trail, throttle,
     verdict::{AttemptEnd, is_worth_a_repeat, verdict},
 };
 
@@ -80,6 +80,19 @@ impl AttemptClassifier {
             // Their connections are theirs.
             Sender::Remote(_) => Vec::new(),
         }
+    }
+
+    /// Whether the bodies of answers come in here, and not whole from another machine.
+    pub fn is_here(&self) -> bool {
+        matches!(&self.sender, Sender::Here(_))
+    }
+
+    /// The statuses that are a success of this request.
+    pub fn expect<'a>(&'a self, request: &'a Request) -> &'a StatusSet {
+        request.expect().unwrap_or_else(|| match &self.sender {
+            Sender::Here(client) => &client.options().expect,
+            Sender::Remote(remote) => remote.expect(),
+        })
     }
 
     /// What goes on beside the attempts as long as they do. Never ends.
@@ -158,11 +171,7 @@ impl AttemptClassifier {
         let Streaming { status, ref headers, peer, .. } = *answer;
         let from_now = |wait| clock::now() + wait;
         let renewed = throttle::until_renewed(headers, clock::wall).map(from_now);
-        let expect = || match &self.sender {
-            Sender::Here(client) => &client.options().expect,
-            Sender::Remote(remote) => remote.expect(),
-        };
-        if request.expect().unwrap_or_else(expect).contains(status) {
+        if self.expect(request).contains(status) {
             return Judged { verdict: Verdict::Final(OutcomeKind::Ok), pause_until: renewed, peer, error: None };
         }
         let asked = throttle::retry_after(headers, clock::wall).map(from_now);

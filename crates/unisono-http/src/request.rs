@@ -153,7 +153,7 @@ impl Request {
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// What says nothing about the user.
-const ALLOWED_ELSEWHERE: [HeaderName; 10] = [
+const ALLOWED_ELSEWHERE: [HeaderName; 11] = [
     header::ACCEPT,
     header::ACCEPT_ENCODING,
     header::ACCEPT_LANGUAGE,
@@ -161,7 +161,9 @@ const ALLOWED_ELSEWHERE: [HeaderName; 10] = [
     header::CONTENT_ENCODING,
     header::CONTENT_LANGUAGE,
     header::CONTENT_TYPE,
+    // The second is what the first is bound to: without it, the part may be of another body.
     header::RANGE,
+    header::IF_RANGE,
     header::USER_AGENT,
     // Without it the same request could be sent there twice.
     IDEMPOTENCY_KEY,

@@ -88,6 +88,18 @@ impl Streaming {
         self.body.wire_bytes()
     }
 
+    /// So many bytes of the same body have come before, and count like those that are still to come.
+    ///
+    /// # Errors
+    /// When these alone are more than a body may have.
+    pub fn continues(&mut self, before: u64) -> Result<(), Error> {
+        match &mut self.body {
+            ResponseBody::Incoming(body) => body.decoder.count(before),
+            // It came in whole elsewhere, where it was counted.
+            ResponseBody::Whole { .. } => Ok(()),
+        }
+    }
+
     /// As [`Streaming::collect`], of an answer that is a success, telling the context what becomes of it.
     pub(crate) async fn collect_for(mut self, attempt: &Context) -> Result<Response, Error> {
         self.expect_body(attempt);
@@ -152,7 +164,7 @@ impl Streaming {
     }
 
     /// Reads a short rest of the body, so that the connection can be used again.
-    pub(crate) async fn discard(mut self) {
+    pub async fn discard(mut self) {
         while self.body.wire_bytes() < WORTH_READING_BYTES && matches!(self.body.chunk().await, Ok(Some(_))) {}
     }
 }
@@ -227,7 +239,7 @@ impl IncomingBody {
     async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
         if self.decoder.is_identity() {
             let Some(bytes) = self.data().await? else { return Ok(None) };
-            self.decoder.count(bytes.len())?;
+            self.decoder.count(bytes.len() as u64)?;
             return Ok(Some(bytes));
         }
         loop {

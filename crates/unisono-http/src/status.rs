@@ -21,6 +21,12 @@ impl StatusSet {
         self.0.iter().any(|(first, last)| (*first..=*last).contains(&status.as_u16()))
     }
 
+    /// The same, and these.
+    pub fn and(&self, others: impl IntoIterator<Item = StatusCode>) -> Self {
+        let others = others.into_iter().map(|status| (status.as_u16(), status.as_u16()));
+        Self(self.0.iter().copied().chain(others).collect())
+    }
+
     /// Its ranges, first and last of each.
     pub fn ranges(&self) -> &[(u16, u16)] {
         &self.0

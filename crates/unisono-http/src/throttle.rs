@@ -83,7 +83,7 @@ fn server_time(headers: &HeaderMap, wall: fn() -> SystemTime) -> SystemTime {
 }
 
 /// A header's text, if it is there once.
-fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+pub(crate) fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     let mut values = headers.get_all(name).iter();
     let value = values.next()?;
     if values.next().is_some() {

@@ -74,8 +74,8 @@ impl Decoder {
     }
 
     /// Counts bytes that come out as they went in.
-    pub(crate) fn count(&mut self, bytes: usize) -> Result<(), Error> {
-        self.total += bytes as u64;
+    pub(crate) fn count(&mut self, bytes: u64) -> Result<(), Error> {
+        self.total = self.total.saturating_add(bytes);
         if self.total > self.cap { Err(too_large(self.cap)) } else { Ok(()) }
     }
 
@@ -200,7 +200,7 @@ pub fn decode_body(codings: &[&str], body: &[u8], piece: usize, cap: u64) -> Res
     let mut output = Vec::new();
     for piece in body.chunks(piece.max(1)) {
         if decoder.is_identity() {
-            decoder.count(piece.len())?;
+            decoder.count(piece.len() as u64)?;
             output.extend_from_slice(piece);
             continue;
         }

@@ -331,7 +331,7 @@ async fn store<'a>(
                 copy(&printed, &mut writer)?;
                 writer.flush()
             };
-            let part = target.fill(None, fill).await?;
+            let part = target.fill(fill).await?;
             tokio::select! {
                 finished = target.finish(part) => finished,
                 // What takes so long is a pipe without a reader.

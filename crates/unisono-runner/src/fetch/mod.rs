@@ -14,6 +14,7 @@ mod remote;
 mod row_body;
 mod row_options;
 mod row_request;
+mod saving;
 mod shape;
 mod work;
 

@@ -11,15 +11,17 @@
 //!
 //! *How a file comes to be.* It is filled on threads of the blocking pool without its name (`part.rs`), and gets the
 //! name on the reactor: an attempt that is stopped is either before that or after it, and no thread gives a name to a
-//! file whose row has ended. What is no regular file gets the bytes as a stream, whole, one row after the other
-//! (`stream.rs`).
+//! file whose row has ended. What has come of a body that breaks off is gone on with (`growing.rs`). What is no regular
+//! file gets the bytes as a stream, whole, one row after the other (`stream.rs`).
 //!
 //! Left out: locks between runs. Two that save to one folder at the same time are kept apart file by file, since a file
 //! is linked to a name that must be free.
 
 mod earlier;
+mod growing;
 mod log;
 mod names;
+mod note;
 mod part;
 mod paths;
 mod stream;
@@ -39,6 +41,7 @@ use unisono_journal::{Fate, Identity, Open};
 use crate::row::LineNumber;
 
 pub(crate) use earlier::{Earlier, SavedBefore};
+pub(crate) use growing::Growing;
 use log::Log;
 use names::{Existing, Folders, Resolved};
 pub(crate) use part::Part;
@@ -134,7 +137,11 @@ impl Saves {
             }
             None => (None, HashSet::new()),
         };
-        let shared = Shared::new(log, saving.overwrite, saving.spool);
+        let (seed, goes_on) = results.as_ref().map_or((None, false), |results| {
+            // What runs before the one that these results begin with have left is none of it.
+            (Some(results.seed), !results.open.replaces())
+        });
+        let shared = Shared::new(log, seed, goes_on, saving.overwrite, saving.spool);
         let mut saves = Self {
             shared: Arc::new(shared),
             identity,

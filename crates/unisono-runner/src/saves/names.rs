@@ -200,7 +200,7 @@ fn found(metadata: &Metadata) -> Result<Existing, &'static str> {
     }
 }
 
-fn hash(names: &[&OsStr], numbers: &[u64]) -> u64 {
+pub(super) fn hash(names: &[&OsStr], numbers: &[u64]) -> u64 {
     let mut hash = Xxh3::new();
     names.iter().for_each(|name| hash.update(name.as_bytes()));
     numbers.iter().for_each(|number| hash.update(&number.to_le_bytes()));

@@ -2,28 +2,37 @@
 //! found.
 //!
 //! Where the file system can (`O_TMPFILE`), there is no name at all, and nothing is left of it whatever ends us.
-//! Elsewhere it is called `.unisono-*.part`, as is what is about to take the place of a file that is there. Such a file
-//! is locked for as long as a run fills it; the next run that saves into its folder takes away those that are not
-//! locked.
+//! Elsewhere it is called `.unisono-*.part`, as is what is about to take the place of a file that is there, and what a
+//! later run may go on with (`growing.rs`), which has a note beside it. Such a file is locked for as long as a run
+//! fills it; the next run that saves into its folder takes away those that are not locked, and of those with a note the
+//! ones that nothing was added to for a week.
 
 use std::{
     collections::HashSet,
-    fs::{File, OpenOptions},
-    io::{self, Write},
+    fs::{File, Metadata, OpenOptions},
+    io::{self, Seek, SeekFrom, Write},
     os::{
         fd::AsRawFd,
         unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     },
     path::{Path, PathBuf},
     sync::Mutex,
+    time::Duration,
 };
 
 use rustix::{
     fs::{AtFlags, CWD, FlockOperation, OFlags, RenameFlags, flock, linkat, renameat_with},
     io::Errno,
+    process::geteuid,
 };
+use unisono_core::clock;
+use unisono_http::BodyVersion;
 
-use super::{names::Seen, paths::folder};
+use super::{
+    names::Seen,
+    note,
+    paths::{folder, is_there},
+};
 
 /// A file that is being filled.
 #[derive(Debug)]
@@ -31,6 +40,8 @@ pub(crate) struct Part {
     file: File,
     /// Its present name, where it has one.
     named: Option<PathBuf>,
+    /// It has a note beside its name: when it is let go of, both stay for a later run.
+    is_noted: bool,
     pub(super) length: u64,
 }
 
@@ -46,12 +57,43 @@ impl Part {
             Some(file) => (file, None),
             None => named(folder)?,
         };
-        Ok(Self { file, named, length: 0 })
+        Ok(Self { file, named, is_noted: false, length: 0 })
+    }
+
+    /// What a run before, or an attempt of this one, has left under this name, to be gone on with. What is of no use
+    /// there is taken away, unless it is in use.
+    pub(super) fn left(path: &Path) -> Option<(Self, BodyVersion)> {
+        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+        let opened = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path);
+        let mut file = match opened {
+            Ok(file) => file,
+            Err(error) => {
+                // A link, which is none of ours. Whatever else is in the way may not be the next time.
+                if Errno::from_io_error(&error) == Some(Errno::LOOP) {
+                    remove_noted(path);
+                }
+                return None;
+            }
+        };
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return None;
+        }
+        let length = file.metadata().ok().filter(|found| is_own(found) && is_at(&file, path)).map(|found| found.len());
+        let version = note::read(path);
+        match (length, version, file.seek(SeekFrom::End(0))) {
+            (Some(length @ 1..), Some(version), Ok(_)) => {
+                Some((Self { file, named: Some(path.to_owned()), is_noted: true, length }, version))
+            }
+            _ => {
+                remove_noted(path);
+                None
+            }
+        }
     }
 
     /// A file of which only its bytes are wanted.
     pub(super) fn spooled(folder: &Path) -> io::Result<Self> {
-        Ok(Self { file: tempfile::tempfile_in(folder)?, named: None, length: 0 })
+        Ok(Self { file: tempfile::tempfile_in(folder)?, named: None, is_noted: false, length: 0 })
     }
 
     pub(super) fn seen(&self) -> io::Result<Seen> {
@@ -71,11 +113,45 @@ impl Part {
         self.write_all(bytes)
     }
 
+    /// Whether it stays for a later run when it is let go of.
+    pub(super) fn is_noted(&self) -> bool {
+        self.is_noted
+    }
+
+    /// From now on a later run finds it, under this name, and knows of which version of its body it is.
+    pub(super) fn note(&mut self, path: &Path, version: &BodyVersion) -> io::Result<()> {
+        if self.named.is_none() {
+            // Lock before name, so that no other run takes it for left.
+            flock(&self.file, FlockOperation::NonBlockingLockExclusive)?;
+        }
+        self.give_name(path)?;
+        self.named = Some(path.to_owned());
+        // Name before note: a note without a part is nothing that has to be looked for.
+        note::write(path, version)?;
+        self.is_noted = true;
+        Ok(())
+    }
+
+    /// No later run is to go on with it.
+    pub(super) fn unnote(&mut self) {
+        if let Some(path) = self.named.as_ref().filter(|_| self.is_noted) {
+            note::remove(path);
+        }
+        self.is_noted = false;
+    }
+
     /// Gives it a name that must be free.
     ///
     /// # Errors
     /// With `AlreadyExists` when it is not.
     pub(super) fn place(&mut self, path: &Path) -> io::Result<()> {
+        self.unnote();
+        self.give_name(path)?;
+        self.named = None;
+        Ok(())
+    }
+
+    fn give_name(&self, path: &Path) -> io::Result<()> {
         let Some(named) = &self.named else { return self.link(path) };
         match renameat_with(CWD, named, CWD, path, RenameFlags::NOREPLACE) {
             // The file system, or the kernel, does not know how. A link is as exact.
@@ -93,12 +169,12 @@ impl Part {
             }
             renamed => renamed?,
         }
-        self.named = None;
         Ok(())
     }
 
     /// Puts it in the place of a file that is there, whose permissions it takes.
     pub(super) fn replace(&mut self, path: &Path, permissions: u32) -> io::Result<()> {
+        self.unnote();
         self.file.set_permissions(std::fs::Permissions::from_mode(permissions))?;
         if self.named.is_none() {
             // Lock before name, so that no other run sweeps it away.
@@ -133,17 +209,12 @@ impl Write for Part {
 
 impl Drop for Part {
     fn drop(&mut self) {
-        if let Some(path) = &self.named {
+        let Some(path) = &self.named else { return };
+        if !self.is_noted {
             let _ = std::fs::remove_file(path);
         }
-    }
-}
-
-fn is_there(path: &Path) -> io::Result<bool> {
-    match std::fs::symlink_metadata(path) {
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
+        // Closing would do it too, but not while a child that is just being started still has a copy of the descriptor.
+        let _ = flock(&self.file, FlockOperation::Unlock);
     }
 }
 
@@ -177,7 +248,24 @@ fn named(folder: &Path) -> io::Result<(File, Option<PathBuf>)> {
 }
 
 fn part_name(folder: &Path) -> PathBuf {
-    folder.join(format!(".unisono-{:016x}.part", fastrand::u64(..)))
+    numbered(folder, fastrand::u64(..))
+}
+
+/// The name of the part with this number in a folder.
+pub(super) fn numbered(folder: &Path, number: u64) -> PathBuf {
+    folder.join(format!(".unisono-{number:016x}.part"))
+}
+
+/// Whether it is what we have made there: no file of another user, and none that has another name as well.
+fn is_own(found: &Metadata) -> bool {
+    found.is_file() && found.nlink() == 1 && found.uid() == geteuid().as_raw()
+}
+
+/// Takes away a part with its note. What cannot be taken away does no harm.
+fn remove_noted(path: &Path) {
+    // Note before part, as everywhere: one without the other says that there is nothing to go on with.
+    note::remove(path);
+    let _ = std::fs::remove_file(path);
 }
 
 fn is_at(file: &File, path: &Path) -> bool {
@@ -192,17 +280,33 @@ fn sweep(folder: &Path) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();
-        let is_part = name.to_str().is_some_and(|name| name.starts_with(".unisono-") && name.ends_with(".part"));
-        if !is_part || !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+        let name = name.to_str().filter(|name| name.starts_with(".unisono-")).unwrap_or_default();
+        if let Some(part) = name.strip_suffix(note::SUFFIX) {
+            if part.ends_with(".part") && is_there(&folder.join(part)).is_ok_and(|is_there| !is_there) {
+                note::remove(&folder.join(part));
+            }
+            continue;
+        }
+        if !name.ends_with(".part") || !entry.file_type().is_ok_and(|kind| kind.is_file()) {
             continue;
         }
         let path = entry.path();
         let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
         let Ok(file) = OpenOptions::new().write(true).custom_flags(flags).open(&path) else { continue };
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() && is_at(&file, &path) {
-            let _ = std::fs::remove_file(&path);
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
+            && is_at(&file, &path)
+            && !(is_recent(&file) && note::is_beside(&path))
+        {
+            remove_noted(&path);
         }
     }
+}
+
+/// Whether the run that it is of may yet be gone on with.
+fn is_recent(file: &File) -> bool {
+    let written = file.metadata().and_then(|found| found.modified());
+    // What is of the future by our clock is at least not old.
+    written.is_ok_and(|written| clock::wall().duration_since(written).unwrap_or_default() < LONGEST_KEPT)
 }
 
 /// A lock whose holders do not panic half way.
@@ -213,6 +317,8 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 /// Less what the umask takes away, as for every file of the user's.
 const MODE: u32 = 0o666;
 const MOST_TRIES: usize = 100;
+/// A part may be as large as a disk, and a run that is not gone on with within this time hardly ever is.
+const LONGEST_KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 #[cfg(test)]
 mod tests {
@@ -220,7 +326,7 @@ mod tests {
 
     fn part(folder: &Path, is_named: bool, text: &str) -> Part {
         let (file, named) = if is_named { named(folder).unwrap() } else { (unnamed(folder).unwrap().unwrap(), None) };
-        let mut part = Part { file, named, length: 0 };
+        let mut part = Part { file, named, is_noted: false, length: 0 };
         part.push(text.as_bytes()).unwrap();
         part
     }

@@ -1,6 +1,9 @@
 //! Names beside a name.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 /// The same name with more behind it.
 pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
@@ -12,4 +15,13 @@ pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 /// The folder of a file.
 pub(super) fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Whether something has this name, be it a link that leads nowhere.
+pub(super) fn is_there(path: &Path) -> io::Result<bool> {
+    match std::fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }

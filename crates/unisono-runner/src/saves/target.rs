@@ -5,24 +5,32 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
 };
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use unisono_core::reactor::spawn_blocking;
+use unisono_http::BodyVersion;
 
 use super::{
     log::Log,
-    names::{Resolved, Seen},
-    part::{Part, lock},
+    names::{Resolved, Seen, hash},
+    part::{Part, lock, numbered},
+    paths::folder,
     stream::{self, StreamLock},
 };
 
 /// What the names of a run share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Shared {
     pub(super) log: Option<Log>,
+    /// What later runs on the same results know of this one, by which they find the parts that it leaves; `None` where
+    /// there are no results to go on with.
+    pub(super) seed: Option<u64>,
+    /// There may have been a run before this one on the same results.
+    pub(super) goes_on: bool,
     pub(super) overwrite: bool,
     spool: PathBuf,
     /// Files that this run has put in place, by device and inode, and the key of their name.
@@ -31,11 +39,23 @@ pub(super) struct Shared {
     swept: Mutex<HashSet<PathBuf>>,
     /// Pipes and devices: each is one row's at a time.
     streams: Mutex<HashMap<u64, StreamLock>>,
+    /// Parts that wait open for the next attempt of their rows.
+    waiting: Arc<Semaphore>,
 }
 
 impl Shared {
-    pub(super) fn new(log: Option<Log>, overwrite: bool, spool: PathBuf) -> Self {
-        Self { log, overwrite, spool, ..Self::default() }
+    pub(super) fn new(log: Option<Log>, seed: Option<u64>, goes_on: bool, overwrite: bool, spool: PathBuf) -> Self {
+        Self {
+            log,
+            seed,
+            goes_on,
+            overwrite,
+            spool,
+            placed: Mutex::default(),
+            swept: Mutex::default(),
+            streams: Mutex::default(),
+            waiting: Arc::new(Semaphore::new(MOST_WAITING)),
+        }
     }
 }
 
@@ -65,7 +85,21 @@ struct Inner {
     kind: TargetKind,
     /// What stands there was put there for this row.
     is_ours: AtomicBool,
+    /// What an attempt has left of a body, without a name.
+    waiting: Mutex<Option<Waiting>>,
+    /// An attempt, or a run before, may have left some of a body under the part's name.
+    may_be_left: AtomicBool,
     shared: Arc<Shared>,
+}
+
+/// A part without a name that waits for the next attempt of its row.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) part: Part,
+    pub(super) version: BodyVersion,
+    /// Given back with the descriptor.
+    #[expect(dead_code, reason = "it is held for as long as the part is")]
+    pub(super) place: OwnedSemaphorePermit,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +123,8 @@ impl Target {
         shared: Arc<Shared>,
     ) -> Self {
         let (path, key, is_ours) = (resolved.path, resolved.key, AtomicBool::new(is_ours));
-        Self(Arc::new(Inner { name, path, key, fingerprint, kind, is_ours, shared }))
+        let (waiting, may_be_left) = (Mutex::default(), AtomicBool::new(shared.goes_on));
+        Self(Arc::new(Inner { name, path, key, fingerprint, kind, is_ours, waiting, may_be_left, shared }))
     }
 
     /// The name, as the user has it.
@@ -97,23 +132,57 @@ impl Target {
         &self.0.name
     }
 
-    /// Fills a part on a thread that may wait: the one given, or a new one.
+    /// Fills a new part on a thread that may wait.
     pub(crate) async fn fill(
         &self,
-        part: Option<Part>,
         fill: impl FnOnce(&mut Part) -> io::Result<()> + Send + 'static,
     ) -> io::Result<Part> {
-        let target = self.0.clone();
+        let target = self.clone();
         let work = move || {
-            let mut part = match (part, target.kind) {
-                (Some(part), _) => part,
-                (None, TargetKind::File { .. }) => Part::beside(&target.path, &target.shared.swept)?,
-                (None, TargetKind::Stream { .. }) => Part::spooled(&target.shared.spool)?,
-            };
+            let mut part = target.new_part()?;
             fill(&mut part)?;
             Ok(part)
         };
         spawn_blocking(work).await.flatten()
+    }
+
+    /// A part with nothing in it. May wait.
+    pub(super) fn new_part(&self) -> io::Result<Part> {
+        let Inner { kind, path, shared, .. } = &*self.0;
+        match kind {
+            TargetKind::File { .. } => Part::beside(path, &shared.swept),
+            TargetKind::Stream { .. } => Part::spooled(&shared.spool),
+        }
+    }
+
+    /// Whether what comes is put into a file, so that it can be gone on with when it breaks off.
+    pub(crate) fn is_file(&self) -> bool {
+        matches!(self.0.kind, TargetKind::File { .. })
+    }
+
+    /// The name under which a part waits for a later run on the same results: nothing else leads to it, and what asks
+    /// for something else has another one.
+    pub(super) fn part_path(&self) -> Option<PathBuf> {
+        let Inner { key, fingerprint, path, shared, .. } = &*self.0;
+        let number = hash(&[], &[shared.seed.filter(|_| self.is_file())?, *key, *fingerprint]);
+        Some(numbered(folder(path), number))
+    }
+
+    pub(super) fn may_be_left(&self) -> bool {
+        self.0.may_be_left.load(Relaxed)
+    }
+
+    /// Something is there now under the part's name.
+    pub(super) fn is_left_now(&self) {
+        self.0.may_be_left.store(true, Relaxed);
+    }
+
+    pub(super) fn waiting(&self) -> MutexGuard<'_, Option<Waiting>> {
+        lock(&self.0.waiting)
+    }
+
+    pub(super) fn place_to_wait(&self) -> Option<OwnedSemaphorePermit> {
+        self.0.shared.waiting.clone().try_acquire_owned().ok()
     }
 
     /// Gets a part ready, so that [`Filled::place`] has nothing more to wait for. Streams have their bytes then.
@@ -224,3 +293,5 @@ fn meanwhile(what: &str) -> io::Error {
 }
 
 const MOST_TRIES: usize = 16;
+/// A descriptor each, for rows that hold no place among those that run.
+const MOST_WAITING: usize = 128;

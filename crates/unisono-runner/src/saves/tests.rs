@@ -1,9 +1,10 @@
-//! Names and files, with runs that are killed anywhere between the two.
+//! Names and files, with runs that are killed anywhere between the two; and bodies that break off.
 
 use std::{collections::HashMap, fs, io, os::unix::fs::symlink, path::Path};
 
 use proptest::prelude::*;
 use unisono_core::{Effect, OutcomeKind};
+use unisono_http::BodyVersion;
 use unisono_journal::{Disposition, Fields, Finish, Identity, Journal, Mode, Next, Open, Record, RowKey};
 
 use crate::row::LineNumber;
@@ -21,7 +22,7 @@ fn fresh(folder: &Path) -> Saves {
 
 async fn save(target: &Target, text: &str) -> io::Result<u64> {
     let text = text.to_owned();
-    let part = target.fill(None, move |part| part.push(text.as_bytes())).await?;
+    let part = target.fill(move |part| part.push(text.as_bytes())).await?;
     target.finish(part).await?.place()
 }
 
@@ -226,7 +227,7 @@ async fn run_once(
         };
         for target in &targets[..count] {
             let text = format!("row {row}");
-            let part = target.fill(None, move |part| part.push(text.as_bytes())).await.unwrap();
+            let part = target.fill(move |part| part.push(text.as_bytes())).await.unwrap();
             if is_killed() {
                 return false;
             }
@@ -306,5 +307,84 @@ proptest! {
                 prop_assert!(!name.starts_with('.') && !name.ends_with(".saves"), "{} is left", name);
             }
         }
+    }
+}
+
+/// How one attempt to get a body goes: it brings about so many bytes, in pieces of so many, and ends.
+type BodyAttempt = (usize, usize, BodyEnd);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum BodyEnd {
+    BrokenOff,
+    /// So does the process.
+    Killed,
+    /// Its server has another version by now.
+    Changed,
+}
+
+fn body_attempts() -> impl Strategy<Value = Vec<BodyAttempt>> {
+    let end = prop_oneof![4 => Just(BodyEnd::BrokenOff), 3 => Just(BodyEnd::Killed), 1 => Just(BodyEnd::Changed)];
+    prop::collection::vec((0..2_000_000usize, 100_000..1_500_000usize, end), 0..6)
+}
+
+/// The target of one row, in a run that goes on.
+fn target_of_one(root: &Path) -> Target {
+    let path = root.join("r.jsonl");
+    fs::OpenOptions::new().append(true).create(true).open(&path).unwrap();
+    let open = Open { mode: Mode::Resume, ..Open::default() };
+    let saving = Saving { spool: root.to_owned(), ..Saving::default() };
+    let results = ResultsFile { path: &path, open, seed: 7 };
+    let mut saves = Saves::open(saving, Some(results), &Earlier::default()).unwrap();
+    saves.claim(claimant(0, 1), &[root.join("out/a")]).unwrap().remove(0)
+}
+
+async fn body_of_attempts(root: &Path, attempts: &[BodyAttempt]) {
+    let content = |version: u8| {
+        let pattern: Vec<u8> = (0..250).map(|at| at ^ version).collect();
+        pattern.repeat(12_000)
+    };
+    let known = |version: u8| BodyVersion::noted(&format!("\"{version}\""), None).unwrap();
+    let (mut version, mut target) = (0, target_of_one(root));
+    for (most, piece, end) in attempts.iter().copied().chain([(usize::MAX, 1_000_000, BodyEnd::BrokenOff)]) {
+        let begun = target.begun().await.unwrap();
+        let is_same = begun.as_ref().is_some_and(|begun| begun.version() == Some(&known(version)));
+        let mut growing = match begun {
+            Some(begun) if is_same => begun,
+            other => {
+                if let Some(other) = other {
+                    other.discard().await.unwrap();
+                }
+                target.begin(Some(known(version)))
+            }
+        };
+        let from = usize::try_from(growing.length()).unwrap();
+        let content = content(version);
+        for piece in content[from..].chunks(piece).take(most.div_ceil(piece)) {
+            growing = growing.push(piece.to_vec()).await.unwrap();
+        }
+        if most == usize::MAX {
+            let part = growing.whole().await.unwrap();
+            assert_eq!(target.finish(part).await.unwrap().place().unwrap(), 3_000_000);
+            break;
+        }
+        drop(growing);
+        match end {
+            BodyEnd::BrokenOff => {}
+            BodyEnd::Killed => target = target_of_one(root),
+            BodyEnd::Changed => version += 1,
+        }
+    }
+    assert!(fs::read(root.join("out/a")).unwrap() == content(version), "it is not the one that the server has");
+    let left: Vec<_> = fs::read_dir(root.join("out")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["a"]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn a_body_is_of_one_version_and_whole_wherever_its_attempts_and_runs_end(attempts in body_attempts()) {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(body_of_attempts(folder.path(), &attempts));
     }
 }
