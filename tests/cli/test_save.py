@@ -474,6 +474,22 @@ def test_a_pipe_gets_whole_bodies_one_after_the_other_and_stays_a_pipe(start, se
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
 
 
+def test_many_commands_write_to_one_pipe_and_what_they_print_to_standard_error_stays_in_the_results(
+    start, tmp_path, lines
+):
+    os.mkfifo(tmp_path / "pipe")
+    words = ["each", "-q", "--save", "pipe", "-o", "r.jsonl", "sh", "-c", "echo out-$1; echo err-$1 >&2", "sh", "{}"]
+    process = start(*words, ":::", "a", "b", "c")
+    with (tmp_path / "pipe").open() as pipe:
+        assert sorted(pipe.read().split()) == ["out-a", "out-b", "out-c"]
+    assert process.wait(60) == 0, process.communicate()
+    rows = {row["item"]: row for row in lines(tmp_path / "r.jsonl")}
+    assert {item: (row["saved"], row["stderr"]) for item, row in rows.items()} == {
+        item: ("pipe", f"err-{item}\n") for item in "abc"
+    }
+    assert listing(tmp_path) == ["pipe", "r.jsonl"]
+
+
 def test_a_pipe_that_nobody_reads_does_not_outlast_its_row(unisono, server, tmp_path, lines):
     os.mkfifo(tmp_path / "pipe")
     done = unisono("fetch", server.url + "/items/1", "--save", "pipe", "--timeout", "300ms", "--retries", "0")

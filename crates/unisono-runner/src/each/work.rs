@@ -231,7 +231,9 @@ impl EachWork {
     }
 
     async fn save(&self, item: &Item<EachCall>, verdict: Verdict, ran: &mut CommandResult) -> Verdict {
-        let [out, err] = &*item.targets else { return verdict };
+        // Beside a pipe there is nothing: there standard error stays in the results.
+        let Some((out, err)) = item.targets.split_first() else { return verdict };
+        let err = err.first();
         let printed = (std::mem::take(&mut ran.stdout), std::mem::take(&mut ran.stderr));
         let printed = Arc::new(printed);
         let stored = store(&printed, out, err, self.level.clone()).await;
@@ -239,6 +241,7 @@ impl EachWork {
         let saved = stored.and_then(|(filled_out, filled_err)| {
             filled_out.place().map_err(|error| (out, error))?;
             ran.saved = Some(out.name().to_owned());
+            let Some(err) = err else { return Ok(()) };
             match filled_err {
                 // What an attempt before this one has printed there is not this one's.
                 None => err.clear().map_err(|error| (err, error)),
@@ -320,7 +323,7 @@ impl Drop for Slot<'_> {
 async fn store<'a>(
     printed: &Arc<(Output, Output)>,
     out: &'a Target,
-    err: &'a Target,
+    err: Option<&'a Target>,
     level: watch::Receiver<StopLevel>,
 ) -> Result<(Filled, Option<Filled>), (&'a Target, io::Error)> {
     let filled = |target: &'a Target, copy: fn(&(Output, Output), &mut BufWriter<&mut Part>) -> io::Result<()>| {
@@ -342,9 +345,11 @@ async fn store<'a>(
         }
     };
     let first = filled(out, |printed, writer| printed.0.copy_to(writer)).await.map_err(|error| (out, error))?;
-    let second = match printed.1.is_empty() {
-        true => None,
-        false => Some(filled(err, |printed, writer| printed.1.copy_to(writer)).await.map_err(|error| (err, error))?),
+    let second = match err.filter(|_| !printed.1.is_empty()) {
+        None => None,
+        Some(err) => {
+            Some(filled(err, |printed, writer| printed.1.copy_to(writer)).await.map_err(|error| (err, error))?)
+        }
     };
     Ok((first, second))
 }

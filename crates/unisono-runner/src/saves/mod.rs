@@ -165,7 +165,8 @@ impl Saves {
     }
 
     /// Gives a row the names that it asks for, or says why it cannot have them. All of them, or none; what it has put
-    /// in place before stays its own even then.
+    /// in place before stays its own even then. Beside a pipe or a device, which may be many rows', there is nothing:
+    /// where the first name is one, it is all that the row gets.
     pub(crate) fn claim(&mut self, row: Claimant<'_>, names: &[PathBuf]) -> Result<Vec<Target>, NameRefusal> {
         self.give(row, names).map_err(|why| {
             let mut own = Vec::new();
@@ -188,7 +189,11 @@ impl Saves {
             let shown = name.display();
             if matches!(resolved.found, Existing::Stream { .. }) {
                 // What came before is not lost by what comes after, so it may be many rows'.
+                let is_first = targets.is_empty();
                 targets.push(self.target(name.clone(), resolved, row, false));
+                if is_first {
+                    break;
+                }
                 continue;
             }
             if let Some(owner) = resolved.keys().find_map(|key| self.taken.get(&key)) {
@@ -234,6 +239,9 @@ impl Saves {
         let owner = Rc::new(Owner::of(row));
         for (place, name) in names.into_iter().enumerate() {
             let Ok(resolved) = self.folders.resolve(&name) else { continue };
+            if place == 0 && matches!(resolved.found, Existing::Stream { .. }) {
+                break;
+            }
             // Before it is taken: another row that asks for the same may have it already.
             let length = self.own_length(&resolved, row);
             let earlier = resolved.keys().find_map(|key| self.earlier.get(&key)).map(|saved| self.is_same(saved, row));
