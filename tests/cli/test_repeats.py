@@ -352,6 +352,23 @@ def test_the_first_page_keeps_the_key_of_its_row_whether_pages_are_followed_or_n
     assert len(outcomes(tmp_path / "r.jsonl")) == 3
 
 
+@pytest.mark.parametrize(("own", "derived"), [("abc", "abc-page-2"), ('"abc"', '"abc-page-2"')])
+def test_each_page_of_a_row_that_brings_a_key_has_one_of_its_own_which_stays_the_same_in_each_run(
+    unisono, start, tmp_path, own, derived
+):
+    first = answer(200, 'Link: </2>; rel="next"')
+    with ScriptedServer({"/1": [first], "/2": [answer(500), BEGUN, answer(200)]}) as server:
+        row = {"url": f"{server.url}/1", "method": "POST", "body": "hi", "idempotency_key": own}
+        (tmp_path / "in.jsonl").write_text(json.dumps(row) + "\n")
+        words = ["fetch", "--from", "in.jsonl", "-o", "r.jsonl", "--paginate", "link", "--resume"]
+        killed_at(start, server, 3, *words)
+        done = unisono(*words)
+        assert done.returncode == 0, done.stderr
+        sent = [headers["idempotency-key"] for _, _, headers in server.ledger]
+        assert sent == [own, derived, derived, derived]
+        assert outcomes(tmp_path / "r.jsonl") == [("ok", "done")] * 2
+
+
 @pytest.mark.parametrize("flag", ["--resume", "--adopt"])
 def test_a_page_that_was_on_its_way_stays_in_doubt_when_the_line_before_it_was_cut_and_it_is_refused_next(
     unisono, start, tmp_path, flag

@@ -310,7 +310,7 @@ impl<C: Call> RowSource<C> {
                 let begun_to = if has_line { 0 } else { begun_to };
                 let is_doubtful = begun_to > page && doubt.is_none() && !self.recovered.accepts_doubles();
                 let doubt = if is_doubtful { Some(Doubt::Behind) } else { doubt };
-                match call.continue_at(&next) {
+                match call.continue_at(&next, page + 1) {
                     Ok(()) => self.hold_item(row, call, doubt, begun_to),
                     Err(why) => {
                         if begun_to > page {

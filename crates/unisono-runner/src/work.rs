@@ -77,11 +77,11 @@ pub trait Call: Send + 'static {
         Ok(Vec::new())
     }
 
-    /// Makes it the call for a later page of its row.
+    /// Makes it the call for a later page of its row, which has this number.
     ///
     /// # Errors
     /// When that is no address, or this kind of work has no pages.
-    fn continue_at(&mut self, _next: &str) -> Result<(), String> {
+    fn continue_at(&mut self, _next: &str, _page: u32) -> Result<(), String> {
         Err("this kind of work has no pages".to_owned())
     }
 }

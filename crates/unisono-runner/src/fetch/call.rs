@@ -25,21 +25,28 @@ pub struct FetchCall {
     pub trail: Trail,
     /// Where the body of a success goes, if it is to be a file.
     pub save: Option<PathBuf>,
-    /// What the keys of its pages are made of, where it is given keys.
-    pub(crate) key: Option<PageKeys>,
+    /// What the keys of its pages are made of, where it has keys.
+    pub(crate) keys: Option<PageKeys>,
     /// Its pages so far.
     pub(crate) visited: Visited,
 }
 
 /// The idempotency keys of a row's pages: the same in each attempt and run, and another for each page, since a server
 /// that knows a key repeats what it answered to it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct PageKeys {
-    base: u64,
-    twin: u32,
+#[derive(Debug, Clone)]
+pub(crate) enum PageKeys {
+    /// Made up for the row.
+    Made { base: u64, twin: u32 },
+    /// Made of the row's own key.
+    Own(HeaderValue),
 }
 
 impl PageKeys {
+    /// Those of a request that brings a key of its own, and is not idempotent without it.
+    pub(crate) fn own(request: &Request) -> Option<Self> {
+        request.headers.get(IDEMPOTENCY_KEY).filter(|_| !request.method.is_idempotent()).cloned().map(Self::Own)
+    }
+
     /// Those of this row, in a run with this seed and those that resume it. They are made of what it asks for and not
     /// of its place, which may be another in the next run: nothing says where a row stood that was on its way when a
     /// run was killed.
@@ -47,24 +54,45 @@ impl PageKeys {
         let seed = xxh3_64_with_seed(&fingerprint.to_le_bytes(), seed);
         match name {
             // Another beginning, since an id may be spelt as a number is stored.
-            Name::Id(id) => Self { base: xxh3_64_with_seed(id.as_bytes(), !seed), twin: 0 },
-            Name::Twin(twin) => Self { base: xxh3_64_with_seed(&u64::from(twin).to_le_bytes(), seed), twin },
+            Name::Id(id) => Self::Made { base: xxh3_64_with_seed(id.as_bytes(), !seed), twin: 0 },
+            Name::Twin(twin) => Self::Made { base: xxh3_64_with_seed(&u64::from(twin).to_le_bytes(), seed), twin },
         }
     }
 
     /// Returns the hash of the key.
-    pub(crate) fn set(self, request: &mut Request, page: u32) -> u64 {
-        let text = self.text(page);
-        let hash = xxh3_64(text.as_bytes());
-        let value = HeaderValue::try_from(text).expect("hexadecimal digits can be sent");
+    pub(crate) fn set(&self, request: &mut Request, page: u32) -> u64 {
+        let value = self.value(page);
+        let hash = xxh3_64(value.as_bytes());
         request.headers.insert(IDEMPOTENCY_KEY, value);
         hash
     }
 
-    fn text(self, page: u32) -> String {
-        // The first page has the key of a row without pages: a later run may follow pages where this one does not.
-        let page = if page == 1 { 0 } else { page };
-        format!("{:032x}", xxh3_128_with_seed(&page.to_le_bytes(), self.base))
+    /// The key of a page. The first has that of a row without pages: a later run may follow pages where this one does
+    /// not.
+    fn value(&self, page: u32) -> HeaderValue {
+        let value = match self {
+            Self::Made { base, .. } => {
+                let page = if page == 1 { 0 } else { page };
+                HeaderValue::try_from(format!("{:032x}", xxh3_128_with_seed(&page.to_le_bytes(), *base)))
+            }
+            Self::Own(key) if page <= 1 => return key.clone(),
+            Self::Own(key) => {
+                // Within the quotes of a key that has some, as the draft asks for.
+                let (key, end) = match key.as_bytes().strip_suffix(b"\"") {
+                    Some(inner) if inner.starts_with(b"\"") => (inner, "\""),
+                    _ => (key.as_bytes(), ""),
+                };
+                HeaderValue::from_bytes(&[key, format!("-page-{page}{end}").as_bytes()].concat())
+            }
+        };
+        value.expect("digits and hyphens can be sent, and so could the key")
+    }
+
+    fn twin(&self) -> u32 {
+        match self {
+            Self::Made { twin, .. } => *twin,
+            Self::Own(_) => 0,
+        }
     }
 }
 
@@ -115,7 +143,7 @@ impl Call for FetchCall {
         match (self.request.method.is_idempotent(), self.request.headers.get(IDEMPOTENCY_KEY)) {
             (true, _) => Repeat::ByNature,
             (false, Some(key)) => {
-                let twin = self.key.map_or(0, |keys| keys.twin);
+                let twin = self.keys.as_ref().map_or(0, PageKeys::twin);
                 Repeat::by_key_of_twin(&String::from_utf8_lossy(key.as_bytes()), twin)
             }
             (false, None) => Repeat::Never,
@@ -125,8 +153,8 @@ impl Call for FetchCall {
     const HAS_PAGES: bool = true;
 
     fn repeat_of_page(&self, page: u32) -> Repeat {
-        match self.key.filter(|_| !self.request.method.is_idempotent()) {
-            Some(keys) => Repeat::by_key_of_twin(&keys.text(page), keys.twin),
+        match self.keys.as_ref().filter(|_| !self.request.method.is_idempotent()) {
+            Some(keys) => Repeat::by_key_of_twin(&String::from_utf8_lossy(keys.value(page).as_bytes()), keys.twin()),
             None => self.repeat(),
         }
     }
@@ -142,7 +170,7 @@ impl Call for FetchCall {
     }
 
     fn keep_key(&mut self, earlier: &str) {
-        if self.key.is_some()
+        if let Some(PageKeys::Made { .. }) = self.keys
             && let Ok(value) = HeaderValue::try_from(earlier)
         {
             self.request.headers.insert(IDEMPOTENCY_KEY, value);
@@ -159,10 +187,13 @@ impl Call for FetchCall {
         done.asked = Some((self.request.method.clone(), self.request.url.clone()));
     }
 
-    fn continue_at(&mut self, next: &str) -> Result<(), String> {
+    fn continue_at(&mut self, next: &str, page: u32) -> Result<(), String> {
         // As it came with the page before, when it was resolved against that page's address.
         let moved = self.request.url.join(next).and_then(|url| self.request.moved_to(url));
         self.request = moved.map_err(|error| error.chain())?;
+        if let Some(keys) = &self.keys {
+            keys.set(&mut self.request, page);
+        }
         Ok(())
     }
 }

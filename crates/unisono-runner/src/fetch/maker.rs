@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use unisono_core::redacted;
 use unisono_http::{Body, Request, RequestCookie, Trail, Url, basic_authorization, request_header};
 
-use super::{FetchCall, Login, Netrc, RowRequest, paginate::Visited, row_body::ROW_BODIES};
+use super::{FetchCall, Login, Netrc, RowRequest, call::PageKeys, paginate::Visited, row_body::ROW_BODIES};
 use crate::{
     Error,
     row::{Maker, Row, RowFields, RowOrigin, check_columns},
@@ -120,11 +120,12 @@ impl Defaults {
             request.headers.insert(header::AUTHORIZATION, basic_authorization(&name, &password));
         }
         let save = self.save.as_ref().map(|template| template.render(fields, combination)).transpose()?;
+        let keys = PageKeys::own(&request);
         Ok(FetchCall {
             request,
             trail: Trail::default(),
             save: save.map(Into::into),
-            key: None,
+            keys,
             visited: Visited::default(),
         })
     }

@@ -151,11 +151,10 @@ pub async fn fetch(plan: FetchPlan, cancel: CancelToken, monitor: Monitor, gauge
 fn idempotency_keys(seed: u64) -> Prepare<FetchCall> {
     Box::new(move |call, page, fingerprint, name| {
         // It may have been given another one already.
-        if call.key.is_none() && call.request.is_repeatable() {
+        if !matches!(call.keys, Some(PageKeys::Made { .. })) && call.request.is_repeatable() {
             return None;
         }
         let keys = PageKeys::new(seed, fingerprint, name);
-        call.key = Some(keys);
-        Some(keys.set(&mut call.request, page))
+        Some(call.keys.insert(keys).set(&mut call.request, page))
     })
 }

@@ -94,11 +94,12 @@ impl FetchWork {
             return Ok(());
         }
         let key = RowKey { page: item.key.page + 1, ..item.key };
-        if let Some(keys) = item.call.key {
+        let keys = item.call.keys.clone();
+        if let Some(keys) = &keys {
             keys.set(&mut request, key.page);
         }
         attempt.value.goes_on = true;
-        let call = FetchCall { request, trail: Trail::default(), save: None, key: item.call.key, visited };
+        let call = FetchCall { request, trail: Trail::default(), save: None, keys, visited };
         attempt.then = Some(Box::new(item.next_page(call)));
         Ok(())
     }

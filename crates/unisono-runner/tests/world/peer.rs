@@ -191,7 +191,7 @@ impl Call for Asked {
         (done.content, done.page, done.pages) = (self.content, self.page, self.script.pages);
     }
 
-    fn continue_at(&mut self, next: &str) -> Result<(), String> {
+    fn continue_at(&mut self, next: &str, _page: u32) -> Result<(), String> {
         self.page = next.strip_prefix("page ").and_then(|page| page.parse().ok()).ok_or("no such page")?;
         *self = self.clone().with_key();
         Ok(())
