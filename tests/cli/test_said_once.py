@@ -1,5 +1,6 @@
 """What is wrong with every item: said once, before the first of them, and nothing is kept of it."""
 
+import json
 import os
 import signal
 import subprocess
@@ -69,6 +70,23 @@ def test_c9_a_program_whose_name_depends_on_the_item_fails_that_item(unisono):
         ),
         ("in.jsonl", '[\n{"id": 1}\n]', ["each", "--", "echo", "{id}"], "begins with an array", "`jq -c '.[]' FILE`"),
         ("in.json", '{\n"id": 1\n}', ["fetch", "{url}/items/{id}"], "an object over several lines", "`jq -c . FILE`"),
+        (
+            "in.jsonl",
+            '{"id": 1, "n": 2}\n',
+            ["fetch", "{url}/items/{day}"],
+            "no member `day` in its first row (there are: id, n)",
+            None,
+        ),
+        (
+            "in.jsonl",
+            '{"id": 1}\n',
+            ["fetch", "{url}/items/{id}", "--save", "{day}"],
+            "no member `day` in its first row",
+            None,
+        ),
+        ("in.jsonl", '{"id": 1}\n', ["each", "--", "echo", "{day}"], "no member `day` in its first row", None),
+        ("in.jsonl", '"a"\n', ["each", "--", "echo", "{day}"], "in its first row, which is a string", None),
+        ("in.jsonl", '{"id": 1}\n', ["fetch"], "no member `url` in its first row", "have a member `url`"),
         ("in.txt", '{"url": "http://h/"}\n', ["fetch"], "its first line is JSON", "`--input-format jsonl`"),
     ],
 )
@@ -84,6 +102,28 @@ def test_c9_what_is_wrong_with_every_row_is_said_once_and_nothing_is_kept(
     assert hint is None or hint in said[1], done.stderr
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert server.requests == []
+
+
+@pytest.mark.parametrize("words", [["fetch", "{url}/items/{day}"], ["each", "--", "echo", "{day}"]])
+def test_a_member_that_the_first_row_has_and_another_lacks_fails_that_row(unisono, server, tmp_path, lines, words):
+    # What is no text, or no row, says nothing of the others.
+    for number, first in enumerate(['{"day": 1}', '{"day": null}', "torn"]):
+        (tmp_path / "in.jsonl").write_text(first + '\n{"n": 2}\n{"day": 3}\n')
+        words = [word.replace("{url}", server.url) for word in words]
+        done = unisono(words[0], "--from", "in.jsonl", "-o", f"{number}.jsonl", *words[1:])
+        assert done.returncode == 1, done.stderr
+        rows = sorted(lines(tmp_path / f"{number}.jsonl"), key=lambda row: row["row"])
+        assert [row["outcome"] for row in rows] == ["ok" if number == 0 else "failed", "failed", "ok"]
+        assert (rows[1]["error"]["kind"], rows[1]["error"]["message"]) == ("input", "no member `day`")
+
+
+def test_a_first_row_that_brings_its_own_address_and_id_lacks_nothing(unisono, server, tmp_path):
+    row = {"url": server.url + "/items/1", "id": "a"}
+    (tmp_path / "in.jsonl").write_text(json.dumps(row) + '\n{"n": 2}\n')
+    done = unisono("fetch", "--from", "in.jsonl", server.url + "/items/{n}", "--id", "b{n}", "-q")
+    assert done.returncode == 0, done.stdout
+    (tmp_path / "in.jsonl").write_text(json.dumps(row["url"]) + "\n")
+    assert unisono("fetch", "--from", "in.jsonl", server.url + "/items/{n}", "-q").returncode == 0
 
 
 @pytest.mark.parametrize(

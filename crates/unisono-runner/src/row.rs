@@ -114,6 +114,12 @@ pub trait RowFields {
     /// When there is no such field, or it is not text.
     fn field(&self, name: &str) -> Result<&str, String>;
 
+    /// Why no row of an input like this has such a field; `None` where this one has it, be it as no text, which says
+    /// nothing of the others.
+    fn lacks(&self, name: &str) -> Option<String> {
+        self.field(name).err()
+    }
+
     /// The row as it is written, where a row is one plain value.
     fn line(&self) -> Option<&[u8]> {
         None
@@ -167,7 +173,7 @@ pub trait Maker: Send + 'static {
     }
 
     /// Whether an input can be taken: `first` has the columns that all of its rows will have, or is the first of its
-    /// lines. Asked before any row is made.
+    /// rows. Asked before any row is made.
     ///
     /// # Errors
     /// What no row could be made for, and what to do about it.
@@ -186,6 +192,6 @@ pub(crate) fn check_columns<'a>(
     first: &dyn RowFields,
     columns: impl IntoIterator<Item = &'a str>,
 ) -> Result<(), Error> {
-    let missing = columns.into_iter().find_map(|name| first.field(name).err());
+    let missing = columns.into_iter().find_map(|name| first.lacks(name));
     missing.map_or(Ok(()), |why| Err(Error::usage(why)))
 }

@@ -9,7 +9,7 @@ use unisono_http::{Body, Request, RequestCookie, Trail, Url, basic_authorization
 use super::{FetchCall, Login, Netrc, RowRequest, call::PageKeys, paginate::Visited, row_body::ROW_BODIES};
 use crate::{
     Error,
-    row::{Maker, Row, RowFields, RowOrigin, check_columns},
+    row::{Maker, Row, RowFields, RowJson, RowOrigin, check_columns},
     template::Template,
 };
 
@@ -171,19 +171,28 @@ impl Maker for Defaults {
     }
 
     fn check(&self, first: &dyn RowFields) -> Result<(), Error> {
-        let templates = self.address.iter().chain(&self.id).chain(&self.save);
+        // What a row of JSON says itself goes before what would be filled in for it.
+        let has = |name: &str| match first.json() {
+            None => false,
+            Some(RowJson::Text(_)) => name == "url",
+            Some(RowJson::Object(members)) => members.contains_key(name),
+        };
+        let address = self.address.iter().filter(|_| !has("url"));
+        let templates = address.chain(self.id.iter().filter(|_| !has("id"))).chain(&self.save);
         check_columns(first, templates.flat_map(Template::columns))?;
-        if self.address.is_some() {
+        if self.address.is_some() || has("url") {
             return Ok(());
         }
         if let Some([b'{' | b'[', ..]) = first.line() {
             return Err(Error::usage("its first line is JSON, and lines are read as URLs")
                 .hint("`--input-format jsonl` reads an object per line"));
         }
-        first.field("url").map(drop).map_err(|why| {
+        let missing = first.lacks("url").map(|why| {
+            let what = if first.json().is_some() { "member" } else { "column" };
             Error::usage(format!("{why}, and no URL was given to fill in"))
-                .hint("have a column `url`, or give a URL with columns: `--from FILE 'https://host/{name}'`")
-        })
+                .hint(format!("have a {what} `url`, or give a URL with {what}s: `--from FILE 'https://host/{{name}}'`"))
+        });
+        missing.map_or(Ok(()), Err)
     }
 
     fn combinations(&self) -> u64 {

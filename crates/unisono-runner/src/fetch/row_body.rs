@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use unisono_http::{Body, FORM, Part, encode_form};
 
-use crate::input::jsonl::{column, not_json, pairs};
+use crate::input::jsonl::{column, not_json, pairs, values};
 
 /// A body, and the media type that goes with it unless a header says another one.
 pub type RowBody = (Body, Option<&'static str>);
@@ -68,11 +68,7 @@ fn multipart(value: &RawValue) -> Result<Body, String> {
         serde_json::from_str(value.get()).map_err(|_| "`multipart` is not an object of parts".to_owned())?;
     let mut parts = Vec::new();
     for (name, value) in members {
-        let values: Vec<&RawValue> = match value.get().starts_with('[') {
-            true => serde_json::from_str(value.get()).map_err(|error| not_json(&error))?,
-            false => vec![value],
-        };
-        for value in values.into_iter().filter(|value| value.get() != "null") {
+        for value in values(value)? {
             parts.push(part(&name, value).map_err(|why| format!("`multipart` has a `{name}` {why}"))?);
         }
     }

@@ -19,15 +19,17 @@ pub(super) fn read<M: Maker>(reader: impl Read, rows: &mut Rows<M>) -> Result<()
         if line.iter().all(u8::is_ascii_whitespace) {
             return Ok(());
         }
-        if !std::mem::replace(&mut has_begun, true) {
-            match one_value(line.trim_ascii()) {
-                Some(error) => return Err(rows.refuse(error)),
-                None => rows.begin(None)?,
-            }
+        let is_first = !std::mem::replace(&mut has_begun, true);
+        if let Some(error) = one_value(line.trim_ascii()).filter(|_| is_first) {
+            return Err(rows.refuse(error));
         }
         let parsed = std::str::from_utf8(line)
             .map_err(|_| "the line is not UTF-8".to_owned())
             .and_then(|text| parse(text.trim()).map_err(|error| explained(&error, text.trim())));
+        if is_first {
+            // What cannot be read says nothing of those behind it.
+            rows.begin(parsed.as_deref().ok())?;
+        }
         match parsed {
             Ok(fields) => rows.push(number, &*fields),
             Err(why) => rows.bad(number, why),
@@ -69,6 +71,10 @@ impl RowFields for StringRow {
         }
     }
 
+    fn lacks(&self, name: &str) -> Option<String> {
+        self.field(name).err().map(|_| format!("no member `{name}` in its first row, which is a string"))
+    }
+
     fn line(&self) -> Option<&[u8]> {
         Some(self.0.as_bytes())
     }
@@ -93,6 +99,12 @@ impl RowFields for ObjectRow<'_> {
         }
     }
 
+    fn lacks(&self, name: &str) -> Option<String> {
+        let known = || self.columns.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let lacks = !self.columns.contains_key(name);
+        lacks.then(|| format!("no member `{name}` in its first row (there are: {})", known()))
+    }
+
     fn json(&self) -> Option<RowJson<'_>> {
         Some(RowJson::Object(&self.members))
     }
@@ -115,15 +127,21 @@ pub(crate) fn pairs(value: &RawValue) -> Result<Vec<(String, String)>, String> {
         serde_json::from_str(value.get()).map_err(|_| "is not an object".to_owned())?;
     let mut pairs = Vec::new();
     for (name, value) in members {
-        let values: Vec<&RawValue> = match value.get().starts_with('[') {
-            true => serde_json::from_str(value.get()).map_err(|error| not_json(&error))?,
-            false => vec![value],
-        };
-        for value in values.into_iter().filter(|value| value.get() != "null") {
+        for value in values(value)? {
             pairs.push((name.clone(), column(value).map_err(|what| format!("has a `{name}` that is {what}"))?));
         }
     }
     Ok(pairs)
+}
+
+/// One value, or the several of an array; what is null is left out.
+pub(crate) fn values(value: &RawValue) -> Result<Vec<&RawValue>, String> {
+    let mut values = match value.get().starts_with('[') {
+        true => serde_json::from_str(value.get()).map_err(|error| not_json(&error))?,
+        false => vec![value],
+    };
+    values.retain(|value| value.get() != "null");
+    Ok(values)
 }
 
 /// A file whose lines end with CR alone is one line to everything that reads lines.
