@@ -3,13 +3,16 @@
 Every outcome that comes after the one at which the disk was full counts too: those are as many as were under way.
 """
 
+import contextlib
 import json
+import signal
 from collections import Counter
 
 import pytest
 
 import unisono
 from support.disks import resize, small_disk
+from support.processes import until
 from unisono import read_results
 
 # More than a mebibyte holds, and of each outcome more than what is set aside has room for when several come at once.
@@ -67,6 +70,21 @@ def test_commands_that_were_under_way_have_their_lines_and_those_that_were_not_b
     assert again.returncode == 0, again.stderr
     assert len(done_rows(lines, disk / "r.jsonl")) == MANY
     assert Counter((tmp_path / "began").read_text().split()) == Counter(items)
+
+
+def test_what_is_lost_decides_the_exit_status_also_of_a_run_that_was_interrupted(start, tmp_path, disk):
+    code = f"touch began; until [ -e go ]; do sleep 0.01; done; head -c {LARGE} /dev/zero | tr '\\0' x"
+    process = start("each", "-o", disk / "r.jsonl", "--", "sh", "-c", code, ":::", "a")
+    until((tmp_path / "began").exists)
+    with contextlib.suppress(OSError), (disk / "filler").open("wb", buffering=0) as filler:
+        while True:
+            filler.write(b"x")
+    process.send_signal(signal.SIGINT)
+    while "once more" not in process.stderr.readline():
+        pass
+    (tmp_path / "go").touch()
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, "No space left" in said) == (125, True), said
 
 
 @pytest.mark.parametrize("executor", [None, "threads"])

@@ -91,10 +91,11 @@ impl Report {
     /// our output left.
     pub fn exit_code(&self) -> u8 {
         match self.stopped {
+            // First: that it was stopped is known where that was asked for, and that something is lost is not.
+            _ if !self.failures.is_empty() => 125,
             Some(CancelReason::Interrupt | CancelReason::Requested) => 130,
             Some(CancelReason::Terminate) => 143,
             Some(CancelReason::Hangup) => 129,
-            _ if !self.failures.is_empty() => 125,
             Some(CancelReason::OutputClosed) => 141,
             Some(CancelReason::StopAfter) => 124,
             Some(CancelReason::MaxFailures | CancelReason::Canary) => 3,
@@ -121,9 +122,9 @@ mod tests {
         assert_eq!(report.exit_code(), 1);
         report.stopped = Some(CancelReason::MaxFailures);
         assert_eq!(report.exit_code(), 3);
-        report.failures.push("disk full".into());
-        assert_eq!(report.exit_code(), 125);
         report.stopped = Some(CancelReason::Terminate);
         assert_eq!(report.exit_code(), 143);
+        report.failures.push("disk full".into());
+        assert_eq!(report.exit_code(), 125);
     }
 }
