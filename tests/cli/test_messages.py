@@ -1,10 +1,32 @@
 """What is said of words that make no sense: what was meant, and how it is written."""
 
 import os
+import ssl
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from support.real_servers import certificate
 from unisono import Limiter, UsageError, fetch
+
+
+def test_a_certificate_that_is_not_trusted_says_what_to_type_to_those_as_well_who_typed_the_k_of_curl(
+    unisono, tmp_path
+):
+    certificate(tmp_path)
+    server = HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    try:
+        done = unisono("fetch", "-k", f"https://127.0.0.1:{server.server_address[1]}/", "--retries", "0")
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert done.returncode == 1
+    assert "--insecure trusts any" in done.stderr and "-k is --keep-order" in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize("option", ["--limit", "--per-host", "--canary"])

@@ -136,6 +136,7 @@ fn why_stopped(report: &Report) -> Option<String> {
 
 /// What to do about rows that failed by no fault of theirs.
 fn hints(report: &Report) -> impl Iterator<Item = &'static str> {
+    let is_tls = report.errors.most_frequent(usize::MAX).iter().any(|error| error.kind == ErrorKind::Tls);
     let hint = |kind: &ErrorKind| match kind {
         ErrorKind::Away => Some("--host-away says how long what is away is waited for"),
         ErrorKind::RetryBudget => Some(
@@ -143,8 +144,12 @@ fn hints(report: &Report) -> impl Iterator<Item = &'static str> {
         ),
         _ => None,
     };
-    report.passing.keys().filter_map(hint)
+    is_tls.then_some(TRUST).into_iter().chain(report.passing.keys().filter_map(hint))
 }
+
+/// For those who have typed the `-k` of curl as well, which is none here.
+const TRUST: &str =
+    "--cacert FILE says which certificates are trusted, and --insecure trusts any, for tests only (-k is --keep-order)";
 
 /// What can be done about what is missing: no more than what the named option will do.
 fn next(report: &Report, resumable: bool) -> Option<String> {
