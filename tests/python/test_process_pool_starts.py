@@ -283,7 +283,7 @@ def test_a_pool_goes_on_with_the_workers_that_it_has_when_no_more_can_be_forked_
         assert len({task.result(LONG) for task in tasks}) == 2
         until(lambda: births(tmp_path / "refused"), "a fork that fails")
         assert pool.submit(abs, -1).result(LONG) == 1
-    said = [record for record in caplog.records if record.name == "unisono.process_pool"]
+    said = [record for record in caplog.records if record.name == "unisono.pool"]
     assert len(said) == 1 and "Resource temporarily unavailable" in said[0].getMessage()
     assert "goes on with" in said[0].getMessage()
     # Each pause is longer than the one before.
@@ -344,7 +344,7 @@ def test_a_limit_of_processes_leaves_a_pool_the_workers_that_it_has(tmp_path, mo
         slow = [pool.submit(time.sleep, 0.05) for _ in range(16)]
         assert [task.result(LONG) for task in slow] == [None] * 16
         assert len({pool.submit(os.getpid).result(LONG) for _ in range(20)}) <= 2
-    [said] = [record.getMessage() for record in caplog.records if record.name == "unisono.process_pool"]
+    [said] = [record.getMessage() for record in caplog.records if record.name == "unisono.pool"]
     assert "goes on with" in said and "Resource temporarily unavailable" in said
 
 

@@ -68,7 +68,7 @@ mod _native {
     #[pymodule_export]
     use super::notifier::Notifier;
     #[pymodule_export]
-    use super::numbers::{seconds_of, whole_of};
+    use super::numbers::{seconds_of, span_of, whole_of};
     #[pymodule_export]
     use super::outcomes::{
         CommandOutcome, CommandResult, Digest, FetchOutcome, FileOutcome, FunctionOutcome, Outcome, Response,

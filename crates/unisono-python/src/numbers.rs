@@ -12,7 +12,7 @@ use pyo3::{
     prelude::*,
     types::{PyBool, PyDelta},
 };
-use unisono_core::{FOR_EVER, clock};
+use unisono_core::{FOR_EVER, Span, clock};
 
 use crate::errors::usage;
 
@@ -119,6 +119,17 @@ pub fn seconds(name: &str, value: &Bound<'_, PyAny>, no_limit: Option<&str>) -> 
     seconds_from(name, value, "at least", no_limit)
 }
 
+/// Seconds, or text such as `10s`; `None` for no bound, which is `none`.
+pub fn span(name: &str, value: &Bound<'_, PyAny>, no_limit: Option<&str>) -> PyResult<Option<Duration>> {
+    let py = value.py();
+    if let Some(duration) = seconds(name, value, no_limit)? {
+        return Ok(Some(duration));
+    }
+    let wrong = |_| usage(py, format!("{name} must be seconds, or text such as `10s`, not {}", shown(value)));
+    let text: String = value.extract().map_err(wrong)?;
+    text.parse::<Span>().map(|span| span.0).map_err(|error| usage(py, format!("{name}: {error}")))
+}
+
 fn seconds_from(
     name: &str,
     value: &Bound<'_, PyAny>,
@@ -207,6 +218,12 @@ pub fn seconds_of(name: &str, value: &Bound<'_, PyAny>, above_zero: bool, no_lim
     let duration = seconds_from(name, value, least, no_limit)?.filter(|duration| !(above_zero && duration.is_zero()));
     let duration = duration.ok_or_else(|| no_seconds(name, value, least, no_limit))?;
     Ok(duration.as_secs_f64())
+}
+
+/// A time from a caller of the Python half, in seconds: a number of them, or text such as `10s`; `None` for no bound.
+#[pyfunction(name = "span", signature = (name, value))]
+pub fn span_of(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<f64>> {
+    Ok(span(name, value, Some("\"none\""))?.map(|span| span.as_secs_f64()))
 }
 
 /// A value in a message: short, and on one line.

@@ -17,7 +17,7 @@ use pyo3::{
     types::{PyDict, PyMapping, PyString},
 };
 use tokio::sync::oneshot;
-use unisono_core::{FOR_EVER, Limits, Overrides, Rate, RetryBudget, RetryPolicy, Secret, Span, Times, parse_size};
+use unisono_core::{FOR_EVER, Limits, Overrides, Rate, RetryBudget, RetryPolicy, Secret, Times, parse_size};
 use unisono_http::{
     ClientCertificate, ClientOptions, CookieJar, Family, HttpVersion, NoProxy, Proxies, Proxy, RequestCookie,
     RequestOptions, StatusSet, Tls, TokenSource, basic_authorization, bearer_authorization,
@@ -116,15 +116,9 @@ impl<'py> Keywords<'py> {
     /// Seconds, or text such as `10s`; `none` for no bound. `None` when the keyword is absent.
     pub fn span(&self, name: &str) -> PyResult<Option<Option<Duration>>> {
         let Some(value) = self.take(name)? else { return Ok(None) };
-        let py = self.given.py();
         // These are lengths of steps and no limits, so that `none` means the default.
         let no_limit = (!matches!(name, "base" | "cap" | "connect_timeout")).then_some("\"none\"");
-        if let Some(duration) = numbers::seconds(name, &value, no_limit)? {
-            return Ok(Some(Some(duration)));
-        }
-        let wrong = |_| usage(py, format!("{name} must be seconds, or text such as `10s`, not {}", shown(&value)));
-        let text: String = value.extract().map_err(wrong)?;
-        text.parse::<Span>().map(|span| Some(span.0)).map_err(|error| usage(py, format!("{name}: {error}")))
+        numbers::span(name, &value, no_limit).map(Some)
     }
 
     pub fn size(&self, name: &str) -> PyResult<Option<u64>> {

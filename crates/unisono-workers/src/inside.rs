@@ -229,7 +229,7 @@ impl Inside {
                 self.known.remove(&number);
                 Ok(true)
             }
-            Some(Message::Wake | Message::Process(_)) | None => Ok(true),
+            Some(Message::Wake | Message::Process(..)) | None => Ok(true),
         }
     }
 

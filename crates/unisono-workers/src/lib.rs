@@ -34,7 +34,7 @@ pub use crate::parker::{Parker, wake_those_left};
 #[cfg(not(loom))]
 pub use crate::{
     inside::{Given, Inside, kind},
-    pool::{Awaited, Loss, Pool, PoolDescriptors, PoolOptions},
+    pool::{Awaited, Importance, Loss, Pool, PoolDescriptors, PoolNews, PoolOptions, TaskNews},
     spin::{Look, Spin},
     task::{Death, Function, State, Task, TaskOutcome, Terms},
     zygote::Zygote,

@@ -25,8 +25,8 @@ pub enum Message {
     Memory(u64, OwnedFd),
     /// That memory is not referred to after all.
     Forget(u64),
-    /// A descriptor of the worker's own process (pidfd_open(2)).
-    Process(OwnedFd),
+    /// A descriptor of the worker's own process (pidfd_open(2)), and its number.
+    Process(OwnedFd, i32),
     /// The other side is gone.
     Closed,
 }
@@ -64,12 +64,14 @@ pub fn send_forget(socket: BorrowedFd<'_>, number: u64) -> io::Result<()> {
     Ok(rustix::net::send(socket, &text, SendFlags::DONTWAIT | SendFlags::NOSIGNAL).map(drop)?)
 }
 
-/// Sends the descriptor of this process.
+/// Sends the descriptor and the number of this process.
 ///
 /// # Errors
 /// `EPIPE` when the other side is gone.
 pub fn send_process(socket: BorrowedFd<'_>, process: BorrowedFd<'_>) -> io::Result<()> {
-    send(socket, &[PROCESS], &[process], true)
+    let mut text = [PROCESS; 5];
+    text[1..].copy_from_slice(&rustix::process::getpid().as_raw_nonzero().get().to_le_bytes());
+    send(socket, &text, &[process], true)
 }
 
 /// Sends bytes with descriptors.
@@ -121,9 +123,10 @@ pub fn receive(socket: BorrowedFd<'_>, waits: bool) -> io::Result<Option<Message
                 descriptor().ok_or_else(|| io::Error::other("memory without a descriptor: too many are open"))?;
             Ok(Some(Message::Memory(number, memory)))
         }
-        (_, PROCESS) => {
+        (5, PROCESS) => {
             let process = descriptor().ok_or_else(|| io::Error::other("no descriptor came: too many are open"))?;
-            Ok(Some(Message::Process(process)))
+            let number = i32::from_le_bytes(text[1..5].try_into().expect("four bytes"));
+            Ok(Some(Message::Process(process, number)))
         }
         _ => Err(io::Error::new(io::ErrorKind::InvalidData, "a message that is none of ours")),
     }

@@ -16,6 +16,8 @@ use crate::blob::{Blob, Received};
 pub struct Function {
     /// By which the workers know it; 0 for one that is sent with each task.
     pub number: u64,
+    /// What people know it by; empty where that is nothing.
+    pub name: String,
     /// Its bytes.
     pub definition: Blob,
 }

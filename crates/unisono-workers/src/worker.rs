@@ -96,8 +96,8 @@ pub(crate) struct Worker {
     pub is_unheard: bool,
     /// The end of that.
     pub stderr_tail: Vec<u8>,
-    /// Its process, once it is known.
-    process: Option<OwnedFd>,
+    /// Its process, once it is known, and the number of that.
+    process: Option<(OwnedFd, i32)>,
     /// What it notes where what it shares with us does not lie, once that is known.
     ledger: Option<BegunCounter>,
     /// The zygote that makes it; played workers have none.
@@ -411,8 +411,8 @@ impl Worker {
                 Message::Closed => return Ok(false),
                 Message::Wake | Message::Forget(_) => {}
                 // The first counts, since it came from the zygote, or from itself before its first task.
-                Message::Process(process) => {
-                    self.process.get_or_insert(process);
+                Message::Process(process, number) => {
+                    self.process.get_or_insert((process, number));
                     if self.is_doomed() {
                         self.kill();
                     }
@@ -481,7 +481,7 @@ impl Worker {
         if !self.is_doomed() {
             self.leaving = Leaving::Doomed { since_ns: self.dismissed().unwrap_or_else(nanoseconds) };
         }
-        if let Some(process) = &self.process {
+        if let Some((process, _)) = &self.process {
             // It fails only when the process is gone already.
             let _ = pidfd_send_signal(process, Signal::KILL);
         }
@@ -489,7 +489,7 @@ impl Worker {
 
     /// Its zygote is gone, and it is to go as well: the system kills it, but not at the very same moment.
     pub fn kill_orphan(&mut self) {
-        if let Some(process) = &self.process {
+        if let Some((process, _)) = &self.process {
             let _ = pidfd_send_signal(process, Signal::KILL);
         }
     }
@@ -505,7 +505,12 @@ impl Worker {
 
     /// Its process, if that is known.
     pub fn process(&self) -> Option<&OwnedFd> {
-        self.process.as_ref()
+        self.process.as_ref().map(|(process, _)| process)
+    }
+
+    /// The number of its process, if that is known.
+    pub fn pid(&self) -> Option<i32> {
+        self.process.as_ref().map(|(_, number)| *number)
     }
 
     /// Whether it has only to be let go.

@@ -99,6 +99,11 @@ impl Zygote {
         Ok(zygote)
     }
 
+    /// Whether it is a fork of this program, which is not made again.
+    pub(crate) fn is_fork(&self) -> bool {
+        self.command.is_none()
+    }
+
     /// Ends it, and with it every worker that it has made; the next worker starts another one.
     pub fn stop(&self) {
         let running = held(&self.running).take();
@@ -156,6 +161,12 @@ impl RunningZygote {
     /// Ends it, if it has not; how it did.
     pub fn end(&self) -> Death {
         self.kill();
+        self.ended().unwrap_or(Death::Unknown)
+    }
+
+    /// How it has ended, which it is about to: whatever it had opened is closed.
+    pub fn has_ended(&self) -> Death {
+        self.is_over(A_MOMENT_NS);
         self.ended().unwrap_or(Death::Unknown)
     }
 
@@ -218,6 +229,8 @@ fn how(status: &WaitIdStatus) -> Death {
     }
 }
 
+/// Between the moment in which a process closes its descriptors and the one in which its end is known, in nanoseconds.
+const A_MOMENT_NS: u64 = 100_000_000;
 /// So long a zygote may take to kill its workers and end when it is told to, and to be gone when it was killed, in
 /// nanoseconds.
 const LONGEST_END_NS: u64 = 5_000_000_000;

@@ -70,7 +70,7 @@ fn an_argument_comes_back_when_its_worker_dies(shop: &Workshop) {
     let blob = shop.blob(&bytes(1));
     let Blob::Slot(lease) = &blob else { panic!("long ones lie in slots") };
     let lease = Arc::downgrade(lease);
-    let function = Arc::new(Function { number: 0, definition: shop.blob(b"keep") });
+    let function = Arc::new(Function { number: 0, name: String::new(), definition: shop.blob(b"keep") });
     let task = shop.pool.submit(function, blob, PLAIN, false).unwrap();
     assert_eq!(shop.returned(&task), b"kept");
     assert!(lease.upgrade().is_some(), "the worker looks at it");

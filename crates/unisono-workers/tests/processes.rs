@@ -89,7 +89,7 @@ fn results_that_nobody_reads_make_a_worker_wait_and_none_is_lost() {
 #[test]
 fn a_function_with_a_number_is_sent_to_a_worker_once_and_to_its_replacement_again() {
     let shop = Workshop::new(1);
-    let function = std::sync::Arc::new(Function { number: 7, definition: shop.blob(b"process") });
+    let function = std::sync::Arc::new(Function { number: 7, name: String::new(), definition: shop.blob(b"process") });
     let run = || {
         let task = shop.pool.submit(function.clone(), Blob::Inline(Vec::new()), PLAIN, false).unwrap();
         shop.returned(&task)

@@ -131,6 +131,8 @@ class Job(Generic[T]):
             )
         except UnpicklableError as error:
             raise call.error or error from None
+        # How a job ends is told by the job.
+        self._pool._engine.log_from(None)
         try:
             # The first task of the only worker says which process it is, and the second one is the job.
             self._birth = self._pool.submit(_identity)

@@ -12,14 +12,12 @@ from __future__ import annotations
 import functools
 import importlib
 import itertools
-import logging
 import multiprocessing
 import os
 import pickle
 import sys
 import threading
 import time
-import traceback
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
@@ -29,12 +27,14 @@ from typing import Any, Literal, ParamSpec, TypedDict, TypeVar, Unpack, cast
 
 from unisono import _forks, _native, _shutdown
 from unisono._batches.display import tell
+from unisono._batches.logs import level_of
 from unisono._functions.callables import plain
 from unisono._hooks import refuse_hooks
 from unisono._keywords import told
 from unisono._pools import forking as _forking
 from unisono._pools import imap as _imap
 from unisono._pools import log_records as _log_records
+from unisono._pools import logs as _logs
 from unisono._pools import pickling as _pickling
 from unisono._pools import spawning as _spawning
 from unisono._pools import worker as _worker
@@ -44,8 +44,6 @@ from unisono._pools.pool_calls import PoolCalls
 from unisono._pools.standard_names import StandardNames, translate
 from unisono._wording import counted
 from unisono.errors import PoolBroken, UsageError
-
-_log = logging.getLogger("unisono.process_pool")
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -181,6 +179,7 @@ class ProcessPool(PoolCalls):
         except BaseException:
             self._let_go_of_zygote()
             raise
+        self._engine.log_from(level_of(_logs.LOGGER))
         # What others look at to share work out, though it is not theirs: dask, for one.
         self._max_workers = count
         self._method = method
@@ -502,8 +501,7 @@ def _serve(
     workers as long as its first owner has it.
     """
     while (futures := engine.serve()) is not None:
-        for text in engine.notices():
-            _say(name, text)
+        _logs.hand_on(name, engine)
         # Taken out one by one, so that no future is kept while there is nothing to do.
         while futures:
             _announce(cast(Future[Any], futures.pop(0)))
@@ -522,15 +520,6 @@ def _announce(future: Future[Any]) -> None:
     except BaseException:
         # Whatever a callback ends, it is not the thread that serves the pool.
         log_ending(future)
-
-
-def _say(name: str, text: str) -> None:
-    try:
-        _log.warning("the process pool %s %s", name, text)
-    except BaseException:
-        # Nor does a handler or filter.
-        if logging.raiseExceptions:
-            traceback.print_exc()
 
 
 def _given(settings: dict[str, Any], is_fork: bool, logs: _log_records.Collector | None) -> tuple[int, int, list[int]]:

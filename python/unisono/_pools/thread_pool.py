@@ -29,6 +29,7 @@ from unisono import _native
 from unisono._functions.callables import plain
 from unisono._hooks import refuse_hooks
 from unisono._keywords import told
+from unisono._pools import logs
 from unisono._pools.futures import ThreadFuture
 from unisono._pools.pool_calls import PoolCalls
 from unisono._pools.thread_workers import BusyTask, Task, ThreadWorkers
@@ -191,8 +192,11 @@ class ThreadPool(PoolCalls, ThreadPoolExecutor):
                 if has_place:
                     workers.give_place()
                 raise workers.refusal()
-            if not workers.queue._offer(task):
-                workers.not_awaited(task)
+            why = None if workers.queue._offer(task) else workers.not_awaited(task)
+        # Without the lock, so that a handler may use the pool from whichever thread.
+        if why is not None:
+            goes_on = "the thread pool %s could not start a thread, and goes on with those that it has: %s"
+            logs.LOGGER.warning(goes_on, workers.prefix, why, extra=logs.members(workers.prefix))
         return task
 
     def map(

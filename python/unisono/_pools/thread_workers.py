@@ -24,12 +24,11 @@ from typing import Any, TypeAlias
 
 from unisono import _forks, _shutdown
 from unisono._batches.display import tell
+from unisono._pools import logs
 from unisono._pools.futures import ThreadFuture, log_ending
 from unisono._queue.limiter import Limiter
 from unisono._queue.queue import Queue
 from unisono.errors import QueueClosed, QueueFull, RunError, UsageError
-
-_log = logging.getLogger("unisono.thread_pool")
 
 Task: TypeAlias = ThreadFuture[Any]
 
@@ -99,6 +98,8 @@ class ThreadWorkers:
         self.is_broken = False
         # In the child of a fork.
         self.is_copy = False
+        # It was said that no further thread can be started.
+        self.lacks_threads = False
         # Since when all threads have been busy and work has waited.
         self.waiting_since: float | None = None
         _all_workers.add(self)
@@ -120,8 +121,11 @@ class ThreadWorkers:
         if self.places is not None:
             self.places.release()
 
-    def not_awaited(self, task: Task) -> None:
-        """A task stands in line: starts a thread for it, or sees to it that a warning is logged if that lasts."""
+    def not_awaited(self, task: Task) -> str | None:
+        """A task stands in line: starts a thread for it, or sees to it that a warning is logged if that lasts.
+
+        Returns why no thread could be started, if that is to be said. The task waits for the threads that there are.
+        """
         if len(self.threads) < self.max_workers:
             thread = threading.Thread(target=_work, args=[self], name=f"{self.prefix}_{next(self.numbers)}")
             # Listed before it runs, since it may be through, and take itself off, before `start` returns.
@@ -133,11 +137,14 @@ class ThreadWorkers:
                 if not self.threads:
                     self.drain(lambda waiting: waiting.cancel())
                     raise RunError(f"no thread for {self.prefix}: {error}") from error
-                # The task waits for the threads that there are.
-                _log.warning("%s could not start a thread: %s", self.prefix, error)
+                # Once until one can be started again, and not for each task.
+                is_said, self.lacks_threads = self.lacks_threads, True
+                return None if is_said else str(error)
+            self.lacks_threads = False
         elif self.waiting_since is None and self.warn_after is not None:
             self.waiting_since = time.monotonic()
             _watch.add(self)
+        return None
 
     def begin(self, task: Task) -> None:
         """A thread has taken a task."""
@@ -221,13 +228,15 @@ class ThreadWorkers:
 
     def warn(self) -> None:
         busy = self.busy()
-        _log.warning(
+        logs.tell(
+            logging.WARNING,
             "all %d threads of %s have been busy for %.0f s, and %d tasks wait; the longest: %s",
             self.max_workers,
             self.prefix,
             self.warn_after,
             len(self.queue),
             "; ".join(map(str, busy[:3])),
+            **logs.members(self.prefix),
         )
 
     def forget(self) -> None:

@@ -192,7 +192,7 @@ class Zygote:
         if spawn.method == "s":
             # It says so itself only when its interpreter has started, which something may keep it from.
             with contextlib.suppress(OSError), socket.socket(fileno=os.dup(spawn.socket)) as end:
-                socket.send_fds(end, [b"p"], [process])
+                socket.send_fds(end, [b"p" + number.to_bytes(4, "little")], [process])
         spawn.close()
         self.children[process] = (number, spawn.status)
         self.poll.register(process, select.POLLIN)

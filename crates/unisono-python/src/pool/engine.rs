@@ -11,7 +11,7 @@ use pyo3::{
     prelude::*,
     types::{PyDict, PyTuple, PyType},
 };
-use unisono_workers::{Awaited, Loss, Pool, PoolDescriptors, PoolOptions, Terms, Zygote};
+use unisono_workers::{Awaited, Importance, Loss, Pool, PoolDescriptors, PoolNews, PoolOptions, Terms, Zygote};
 
 use super::{
     codec::{self, Buffers},
@@ -19,7 +19,10 @@ use super::{
     results::Results,
     shared::{SharedPool, key_of, wait},
 };
-use crate::errors;
+use crate::{
+    errors,
+    events::{INFO, WARNING},
+};
 
 /// A program that makes workers; shared by pools with the same preloaded modules.
 #[pyclass(frozen, module = "unisono._native")]
@@ -136,9 +139,17 @@ impl PoolEngine {
         py.detach(|| self.shared().pool().break_off(why));
     }
 
-    /// What is to be said to the program's people since the last call.
-    fn notices(&self, py: Python<'_>) -> Vec<String> {
-        py.detach(|| self.shared().pool().notices())
+    /// From now on what happens to workers is kept from this level of `logging` on; `None`: nothing.
+    #[pyo3(signature = (level))]
+    fn log_from(&self, py: Python<'_>, level: Option<u8>) {
+        let least = level.map(|level| if level <= INFO { Importance::Usual } else { Importance::Warning });
+        py.detach(|| self.shared().pool().keep_news(least));
+    }
+
+    /// What has happened since the last call: level, message, and what a record has beside them.
+    fn events(&self, py: Python<'_>) -> Vec<(u8, String, RecordMembers)> {
+        let news = py.detach(|| self.shared().pool().news());
+        news.into_iter().map(record).collect()
     }
 
     /// No more tasks. Those that wait are cancelled if `cancel`, those that run are killed if `kill`.
@@ -204,6 +215,37 @@ struct EngineOptions {
     pending: Option<usize>,
     per_key: usize,
     read_only_views: bool,
+}
+
+/// What a record of a pool has beside its message, as a `dict`.
+#[derive(IntoPyObject)]
+struct RecordMembers {
+    item: Option<String>,
+    key: Option<String>,
+    attempt: Option<u32>,
+    task: Option<u64>,
+    pid: Option<i32>,
+    exit_code: Option<i32>,
+    signal: Option<i32>,
+}
+
+fn record(news: PoolNews) -> (u8, String, RecordMembers) {
+    let level = match news.importance {
+        Importance::Usual => INFO,
+        Importance::Warning => WARNING,
+    };
+    let (exit_code, signal) = news.death.map_or((None, None), exit_code_or_signal);
+    let (task, pid) = (news.task, news.pid);
+    let members = RecordMembers {
+        item: task.as_ref().map(|task| task.name.clone()).filter(|name| !name.is_empty()),
+        key: task.as_ref().and_then(|task| task.key.as_deref().map(str::to_owned)),
+        attempt: task.as_ref().map(|task| task.attempt),
+        task: task.map(|task| task.number),
+        pid,
+        exit_code,
+        signal,
+    };
+    (level, news.text, members)
 }
 
 /// A descriptor that Python gives away.

@@ -11,7 +11,7 @@ use pyo3::{
     PyTraverseError, PyVisit,
     exceptions::PyRuntimeError,
     prelude::*,
-    types::{PyDict, PyTuple, PyWeakrefMethods, PyWeakrefReference},
+    types::{PyCFunction, PyDict, PyFunction, PyTuple, PyType, PyWeakrefMethods, PyWeakrefReference},
 };
 use unisono_core::clock;
 use unisono_workers::{Awaited, Function, Pool, Terms, blob::Blob};
@@ -137,18 +137,19 @@ impl SharedPool {
         let encoded = codec::pickled(py, function)?;
         let is_by_name = encoded.is_by_name(py);
         let definition = encoded.into_blob(py, self.pool.arena())?;
-        let by_value = |definition| Ok(Arc::new(Function { number: 0, definition }));
+        let name = name_of(function);
+        let numbered = |number, definition| Arc::new(Function { number, name, definition });
         // What is sent by its value is code with what it closes over, or an object, and that may change.
         let Some(known) = is_by_name.then(|| PyWeakrefReference::new(function).ok()).flatten() else {
-            return by_value(definition);
+            return Ok(numbered(0, definition));
         };
         let known = known.unbind();
         let mut functions = self.functions();
         if functions.numbered >= MOST_FUNCTIONS {
-            return by_value(definition);
+            return Ok(numbered(0, definition));
         }
         functions.numbered += 1;
-        let prepared = Arc::new(Function { number: functions.numbered, definition });
+        let prepared = numbered(functions.numbered, definition);
         let _gone = functions.by_address.insert(address, (known, prepared.clone()));
         drop(functions);
         Ok(prepared)
@@ -187,6 +188,24 @@ pub fn key_of(
     let Some(key) = key else { return Ok(None) };
     let key = if key.is_callable() { key.call(arguments, keywords)? } else { key.clone() };
     Ok(Some(key.str()?.to_str()?.into()))
+}
+
+/// What people know a function by: its module and its name. What stands between them and the pool has none, and of what
+/// is another object's nothing is asked, since that may run code of the program's.
+fn name_of(function: &Bound<'_, PyAny>) -> String {
+    let is_plain = function.is_exact_instance_of::<PyFunction>()
+        || function.is_exact_instance_of::<PyCFunction>()
+        || function.is_exact_instance_of::<PyType>();
+    if !is_plain {
+        return String::new();
+    }
+    let text = |name: &str| function.getattr(name).and_then(|value| value.extract::<String>());
+    match (text("__module__"), text("__qualname__")) {
+        (Ok(module), Ok(_)) if module.starts_with("unisono._") => String::new(),
+        (Ok(module), Ok(name)) => format!("{module}.{name}"),
+        (Err(_), Ok(name)) => name,
+        (_, Err(_)) => String::new(),
+    }
 }
 
 fn closed(py: Python<'_>, why: Option<String>) -> PyErr {

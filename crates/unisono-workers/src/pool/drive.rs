@@ -39,14 +39,14 @@ impl Pool {
     }
 
     /// For a thread of the caller's that does nothing else: drives while no other thread does, and returns the numbers
-    /// of observed tasks that have ended, also none when there are [notices](Pool::notices); `None` when the pool has
+    /// of observed tasks that have ended, also none when there are [news](Pool::news); `None` when the pool has
     /// stopped.
     pub fn serve(&self) -> Option<Vec<u64>> {
         let mut core = held(&self.core);
         let mut idle_since = nanoseconds();
         loop {
             self.pump(&mut core);
-            if !core.told.is_empty() || !core.notices.is_empty() {
+            if !core.told.is_empty() || !core.news.is_empty() {
                 return Some(std::mem::take(&mut core.told));
             }
             if core.server == Server::Stopped || core.is_over() {

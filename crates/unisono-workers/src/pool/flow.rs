@@ -96,11 +96,12 @@ impl Pool {
         let Some(worker) = core.workers.get_mut(&number) else { return };
         if worker.given >= most && worker.is_idle() && !worker.is_leaving() {
             worker.dismiss();
+            self.tell_replaced(core, number, most);
         }
     }
 
-    /// Gives a task its outcome, or another try.
-    pub(super) fn settle(&self, core: &mut Core, task: &Arc<Task>, outcome: TaskOutcome) {
+    /// Gives a task its outcome, or another try; returns whether it is tried again.
+    pub(super) fn settle(&self, core: &mut Core, task: &Arc<Task>, outcome: TaskOutcome) -> bool {
         let mut inner = held(&task.inner);
         inner.place = None;
         inner.attempts += 1;
@@ -109,7 +110,8 @@ impl Pool {
             && !matches!(outcome, TaskOutcome::Returned(_) | TaskOutcome::Refused(_) | TaskOutcome::Cancelled);
         // `end` takes it as well.
         drop(inner);
-        if is_tried_again && core.broken().is_none() && !task.has_ended() {
+        let is_tried_again = is_tried_again && core.broken().is_none() && !task.has_ended();
+        if is_tried_again {
             // Otherwise `reap` puts it back: what its worker was killed for may still take effect until that is gone.
             if !held(&task.inner).is_held_by_dying {
                 core.waiting.again(task.clone());
@@ -117,6 +119,7 @@ impl Pool {
         } else {
             self.end(core, task, outcome);
         }
+        is_tried_again
     }
 
     pub(super) fn end(&self, core: &mut Core, task: &Arc<Task>, outcome: TaskOutcome) {
@@ -170,7 +173,9 @@ impl Pool {
                 let worker = core.workers.get_mut(&number).expect("a task of it is under way");
                 worker.kill_for(&task);
                 worker.close(cell);
-                self.settle(core, &task, TaskOutcome::TimedOut(timeout));
+                let pid = worker.pid();
+                let is_again = self.settle(core, &task, TaskOutcome::TimedOut(timeout));
+                self.tell_timeout(core, pid, &task, timeout, is_again);
             }
         }
     }
@@ -227,13 +232,21 @@ impl Pool {
             core.loss = Some(Loss { death, stderr_tail: stderr_tail.clone() });
         }
         self.judge_start(core, (number, &worker), death, &stderr_tail);
+        if begun.is_empty() && worker.has_worked() && (worker.dismissed().is_none() || worker.is_torn()) {
+            self.tell_death(core, &worker, death, None);
+        }
         for task in begun {
             let deaths = {
                 let mut inner = held(&task.inner);
                 inner.deaths += 1;
                 inner.deaths
             };
-            self.settle(core, &task, TaskOutcome::Died { death, deaths, stderr_tail: stderr_tail.clone() });
+            let was_decided = task.has_ended();
+            let outcome = TaskOutcome::Died { death, deaths, stderr_tail: stderr_tail.clone() };
+            let is_again = self.settle(core, &task, outcome);
+            if !was_decided {
+                self.tell_death(core, &worker, death, Some((&task, is_again)));
+            }
         }
         for task in worker.killed_for {
             held(&task.inner).is_held_by_dying = false;
@@ -253,6 +266,7 @@ impl Pool {
         }
         // What it has goes with the last worker, as that of a pool that was shut down.
         core.lifecycle = Lifecycle::Broken(why.to_owned());
+        self.tell_start(core, format!("is broken: {why}"));
         let waiting = self.undecided(core);
         let placed: Vec<_> = core
             .workers

@@ -12,12 +12,14 @@
 
 mod drive;
 mod flow;
+mod news;
 #[cfg(test)]
 mod simulated;
 mod starting;
 mod starts;
 mod state;
 mod system;
+mod telling;
 mod waiting;
 
 use std::{
@@ -28,6 +30,7 @@ use std::{
     },
 };
 
+pub use news::{Importance, PoolNews, TaskNews};
 pub use state::{Awaited, Loss, Pool, PoolOptions};
 pub use system::PoolDescriptors;
 
@@ -198,11 +201,6 @@ impl Pool {
         let mut core = held(&self.core);
         self.give_up(&mut core, why);
         self.pump(&mut core);
-    }
-
-    /// What is to be said to the program's people since the last call: that a worker could not be started, for one.
-    pub fn notices(&self) -> Vec<String> {
-        std::mem::take(&mut held(&self.core).notices)
     }
 
     /// Whether, and why, nothing can be submitted any more; the reason is known when the pool is broken.

@@ -58,6 +58,7 @@ impl SimulatedPool {
         let ended = pidfd_open(number, PidfdFlags::empty()).unwrap();
         child.wait().unwrap();
         let mut simulated = Self { pool, ended, workers: BTreeMap::new(), tasks: Vec::new(), runs: Vec::new() };
+        simulated.pool.keep_news(Some(Importance::Usual));
         // As after many short tasks; before the first it is not known that they are, and nothing lies ahead.
         simulated.core().mean_ns = 1;
         (0..workers).for_each(|_| simulated.enter());
@@ -87,7 +88,7 @@ impl SimulatedPool {
     }
 
     fn submit(&mut self, terms: Terms) -> Arc<Task> {
-        let function = Arc::new(Function { number: 0, definition: Blob::Inline(Vec::new()) });
+        let function = Arc::new(Function { number: 0, name: "play".into(), definition: Blob::Inline(Vec::new()) });
         let arguments = Blob::Inline(self.tasks.len().to_le_bytes().to_vec());
         let task = self.pool.submit(function, arguments, terms, false).unwrap();
         self.tasks.push(task.clone());
@@ -299,7 +300,10 @@ fn a_pool_that_is_over_has_nothing_of_the_system_however_it_came_to_that() {
         simulated.pump();
         // What it was doing is still known to its future.
         assert!(simulated.core().system.is_none() && matches!(task.take_outcome(), Some(TaskOutcome::Returned(_))));
-        assert!(simulated.pool.wait(Awaited::Over, None) && simulated.pool.serve().is_none());
+        assert!(simulated.pool.wait(Awaited::Over, None));
+        // That it is broken is told first.
+        simulated.pool.news();
+        assert!(simulated.pool.serve().is_none());
     }
 }
 
@@ -317,7 +321,7 @@ fn starts_that_fail_in_a_row_break_a_pool_without_workers_and_are_said_once_by_o
     let mut simulated = SimulatedPool::new(0, None);
     let task = simulated.submit(PATIENT);
     for failures in 1..=3 {
-        assert!(!task.has_ended() && simulated.pool.notices().is_empty());
+        assert!(!task.has_ended());
         let starting = simulated.enter_starting();
         simulated.pump();
         simulated.die(starting, failures);
@@ -333,11 +337,110 @@ fn starts_that_fail_in_a_row_break_a_pool_without_workers_and_are_said_once_by_o
     for failures in 1..6 {
         let starting = simulated.enter_starting();
         simulated.die(starting, 11);
-        assert_eq!(simulated.pool.notices().len(), usize::from(failures == 1));
+        assert_eq!(simulated.pool.news().len(), usize::from(failures == 1));
     }
     simulated.publish(1, kind::RETURNED);
     simulated.pump();
     assert!(matches!(task.take_outcome(), Some(TaskOutcome::Returned(_))) && simulated.pool.refuses().is_none());
+}
+
+/// What was told since the last look, without the number of this process, which plays all workers.
+fn told(simulated: &SimulatedPool) -> Vec<String> {
+    let own = format!("worker {}", std::process::id());
+    simulated.pool.news().into_iter().map(|news| news.text.replace(&own, "worker")).collect()
+}
+
+#[test]
+fn a_death_is_told_with_what_becomes_of_its_task_and_once() {
+    let mut simulated = SimulatedPool::new(1, None);
+    simulated.submit(Terms { retries: 1, ..PATIENT });
+    for (number, said) in [
+        (1, "worker was killed by SIGSEGV while it ran task 1 (play), which is tried again: attempt 2 of 2"),
+        (2, "worker was killed by SIGSEGV while it ran task 1 (play), which fails"),
+    ] {
+        assert!(simulated.begin(number));
+        simulated.die(number, 11);
+        assert_eq!(told(&simulated), [said]);
+        simulated.enter();
+        simulated.pump();
+    }
+    simulated.submit(PATIENT);
+    assert!(simulated.begin(3));
+    simulated.publish(3, kind::RETURNED);
+    simulated.pump();
+    simulated.die(3, 3 << 8);
+    assert_eq!(
+        told(&simulated),
+        ["worker exited with code 3 while it ran no task; another one starts when it is needed"]
+    );
+}
+
+#[test]
+fn a_task_that_has_killed_three_workers_is_told_to_fail_for_that() {
+    let mut simulated = SimulatedPool::new(1, None);
+    simulated.submit(Terms { retries: 9, ..PATIENT });
+    for number in 1..=3 {
+        assert!(simulated.begin(number));
+        simulated.die(number, 9);
+        simulated.enter();
+        simulated.pump();
+    }
+    let said = simulated.pool.news().pop().unwrap();
+    assert!(said.text.ends_with("task 1 (play), which fails, since it has killed 3 workers"), "{}", said.text);
+    let task = TaskNews { number: 1, name: "play".into(), key: None, attempt: 3 };
+    assert_eq!((said.task, said.death), (Some(task), Some(Death::Signal(9))));
+}
+
+#[test]
+fn a_task_past_its_time_is_told_and_the_death_that_it_was_given_is_not() {
+    let (mut simulated, ..) = one_begun_and_one_behind(HASTY);
+    simulated.pump();
+    simulated.replace();
+    let said = "task 1 (play) has run for longer than 0.000000001 s, for which worker is killed; the task fails";
+    assert_eq!(told(&simulated), [said]);
+}
+
+#[test]
+fn what_was_asked_for_is_no_news() {
+    let (mut simulated, first, _) = one_begun_and_one_behind(PATIENT);
+    assert!(simulated.pool.cancel(&first, true));
+    simulated.replace();
+    simulated.pool.close(true, true);
+    simulated.replace();
+    assert_eq!(told(&simulated), [""; 0]);
+}
+
+#[test]
+fn a_worker_that_is_replaced_is_told_where_such_news_are_kept_and_nothing_is_where_none_are() {
+    for (least, said) in [
+        (Some(Importance::Usual), &["worker has had its 2 tasks, and ends"][..]),
+        (Some(Importance::Warning), &[]),
+        (None, &[]),
+    ] {
+        let mut simulated = SimulatedPool::new(1, Some(2));
+        simulated.pool.keep_news(least);
+        for _ in 0..2 {
+            simulated.submit(PATIENT);
+            assert!(simulated.begin(1));
+            simulated.publish(1, kind::RETURNED);
+            simulated.pump();
+        }
+        assert_eq!(told(&simulated), said);
+    }
+    let (mut simulated, ..) = one_begun_and_one_behind(PATIENT);
+    simulated.pool.keep_news(None);
+    simulated.die(1, 11);
+    assert_eq!(told(&simulated), [""; 0]);
+}
+
+#[test]
+fn a_reader_that_takes_no_news_finds_the_latest() {
+    let simulated = SimulatedPool::new(0, None);
+    for number in 0..1002 {
+        simulated.pool.tell_start(&mut simulated.core(), number.to_string());
+    }
+    let kept = told(&simulated);
+    assert_eq!((kept.len(), kept[0].as_str()), (1000, "2"));
 }
 
 #[test]

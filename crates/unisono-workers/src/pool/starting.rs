@@ -107,21 +107,25 @@ impl Pool {
     }
 
     fn start_failed(&self, core: &mut Core, number: usize, why: &str) {
-        if number > core.starts.made_before {
+        let is_counted = number > core.starts.made_before;
+        if is_counted {
             core.starts.made_before = core.last_worker;
             core.starts.failures += 1;
             core.starts.pause(core.starts.failures);
         }
         let others = core.workers.values().filter(|worker| !worker.is_leaving()).count();
         if others == 0 {
-            if core.starts.failures >= MOST_FAILURES {
-                let failures = core.starts.failures;
+            let failures = core.starts.failures;
+            if failures >= MOST_FAILURES {
                 self.give_up(core, &format!("{failures} starts of workers in a row have failed; the last: {why}"));
+            } else if is_counted {
+                let text = format!("a start has failed, {failures} of {MOST_FAILURES} in a row that break it: {why}");
+                self.tell_start(core, text);
             }
         } else if !core.starts.is_said {
             core.starts.is_said = true;
-            core.notices.push(format!("goes on with the workers that it has, and tries to start more: {why}"));
-            self.wanted.notify_one();
+            let text = format!("goes on with the workers that it has, and tries to start more: {why}");
+            self.tell_start(core, text);
         }
     }
 
@@ -174,6 +178,8 @@ impl Pool {
     pub(super) fn orphaned(&self, core: &mut Core, number: usize) {
         let Some(worker) = core.workers.get_mut(&number) else { return };
         let _ = worker.read_socket();
+        self.tell_zygote_lost(core, number);
+        let Some(worker) = core.workers.get_mut(&number) else { return };
         let Some(system) = &core.system else { return };
         let event = (number as u64) << 2 | EXITED;
         let is_watched = worker.process().is_some_and(|process| system.watch(process, event).is_ok());
@@ -200,8 +206,10 @@ impl Pool {
                 core.waiting.give_back(taken);
             }
         }
+        let pid = worker.pid();
         if is_back {
-            self.settle(core, task, TaskOutcome::NotBegun(time));
+            let is_again = self.settle(core, task, TaskOutcome::NotBegun(time));
+            self.tell_not_begun(core, pid, task, time, is_again);
         }
         is_back
     }

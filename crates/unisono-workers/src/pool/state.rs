@@ -3,17 +3,17 @@
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap},
-    sync::{Arc, Condvar, Mutex, atomic::AtomicU64},
+    sync::{Arc, Condvar, Mutex, Weak, atomic::AtomicU64},
     time::Duration,
 };
 
-use super::{starts::Starts, system::System, waiting::Waiting};
+use super::{news::News, starts::Starts, system::System, waiting::Waiting};
 use crate::{
     blob::Arena,
     spin::Spin,
     task::{Death, Task},
     worker::Worker,
-    zygote::Zygote,
+    zygote::{RunningZygote, Zygote},
 };
 
 /// What a pool is like.
@@ -61,7 +61,8 @@ pub struct PoolOptions {
 ///     let given = PoolDescriptors { settings: null()?, output: null()?, inherited: Vec::new() };
 ///     let pool = Pool::new(options, Arc::new(zygote), given)?;
 ///
-///     let function = Arc::new(Function { number: 1, definition: Blob::Inline(b"reverse".to_vec()) });
+///     let definition = Blob::Inline(b"reverse".to_vec());
+///     let function = Arc::new(Function { number: 1, name: "reverse".into(), definition });
 ///     let task = pool.submit(function, Blob::Inline(b"abc".to_vec()), Terms::default(), false).expect("it is open");
 ///     while !pool.wait(Awaited::End(&task), None) {}
 ///     let Some(TaskOutcome::Returned(Received::Inline(bytes))) = task.take_outcome() else { panic!("it returns") };
@@ -191,8 +192,9 @@ pub(super) struct Core {
     pub(super) lifecycle: Lifecycle,
     pub(super) server: Server,
     pub(super) starts: Starts,
-    /// What is to be said to the program's people.
-    pub(super) notices: Vec<String>,
+    pub(super) news: News,
+    /// The last zygote that was told of as lost; so that it is once, for all its workers.
+    pub(super) lost_zygote: Weak<RunningZygote>,
     /// When was last looked after what nothing announces.
     pub(super) looked_ns: u64,
     /// How long a task takes; a mean that forgets.
@@ -260,7 +262,8 @@ impl Core {
             lifecycle: Lifecycle::Open,
             server: Server::Awake,
             starts: Starts::default(),
-            notices: Vec::new(),
+            news: News::default(),
+            lost_zygote: Weak::new(),
             looked_ns: 0,
             mean_ns: 0,
             is_fresh: false,

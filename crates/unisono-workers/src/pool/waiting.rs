@@ -114,7 +114,7 @@ mod tests {
     };
 
     fn task(number: u64, key: &str) -> Arc<Task> {
-        let function = Arc::new(Function { number: 0, definition: Blob::Inline(Vec::new()) });
+        let function = Arc::new(Function { number: 0, name: String::new(), definition: Blob::Inline(Vec::new()) });
         let key = (!key.is_empty()).then(|| key.into());
         Arc::new(Task::new(number, function, Blob::Inline(Vec::new()), Terms { key, ..Terms::default() }, false))
     }

@@ -54,7 +54,8 @@ impl Workshop {
     }
 
     pub fn submit(&self, word: &str, arguments: &[u8], terms: Terms) -> Arc<Task> {
-        let function = Arc::new(Function { number: 0, definition: Blob::Inline(word.as_bytes().to_vec()) });
+        let function =
+            Arc::new(Function { number: 0, name: word.to_owned(), definition: Blob::Inline(word.as_bytes().to_vec()) });
         self.pool.submit(function, self.blob(arguments), terms, false).unwrap()
     }
 
