@@ -18,7 +18,7 @@ import pytest
 
 import unisono
 from support.processes import until
-from unisono import batch
+from unisono import _native, batch
 
 
 class Box:
@@ -101,6 +101,24 @@ def of_what_an_async_client_asks_for_tokens(box):
 def of_what_a_run_asks_for_tokens(box):
     box.batch = unisono.fetch([], token=lambda: box.name)
     assert box.batch.run().total == 0
+
+
+def pieces_of(box):
+    yield b"a"
+    yield str(id(box)).encode()
+
+
+def of_a_call_whose_body_comes_in_once(box):
+    with unisono.Client() as client:
+        made = _native.CompletionQueue()
+        request = unisono.Request("http://127.0.0.1:1/", content=pieces_of(box))
+        box.call = client._engine.call(made, 1, request)
+
+
+def of_an_attempt_whose_hook_has_its_client(box):
+    box.client = unisono.Client(retries=0, event_hooks={"request": [lambda request: setattr(box, "sent", request)]})
+    with contextlib.suppress(unisono.errors.Error):
+        box.client.post("http://127.0.0.1:1/", content=pieces_of(box))
 
 
 def of_what_calls_of_a_map_are_made_of(box):
@@ -193,6 +211,8 @@ def of_what_a_request_brings(box):
         of_calls_that_cannot_be_sent,
         of_what_is_walked,
         of_what_a_request_brings,
+        of_a_call_whose_body_comes_in_once,
+        of_an_attempt_whose_hook_has_its_client,
     ],
 )
 def test_the_collector_finds_a_cycle(cycle):
