@@ -18,7 +18,7 @@ from typing import Any, TypeVar, cast
 
 from unisono.errors import ArgumentError, UsageError
 
-__all__ = ["attribute_of_module", "no_attribute", "told", "unexpected"]
+__all__ = ["attribute_of_module", "no_attribute", "told", "told_when_awaited", "unexpected"]
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
@@ -37,20 +37,44 @@ def told(called: str, *options: Any, positional: str = "") -> Callable[[Function
         def call(*args: Any, **keywords: Any) -> Any:
             try:
                 return function(*args, **keywords)
-            except TypeError as error:
-                mistake = _mistake(error, called, _known(function, options), keywords, positional)
-                if mistake is None:
+            except (TypeError, UsageError) as error:
+                raised = _told(error, called, (function, options), keywords, positional)
+                if raised is None:
                     raise
-                raised: Exception = mistake
-            except UsageError as error:
-                if not _is_ours(error.__traceback__):
-                    raise
-                raised = error.with_traceback(None)
             # Not from within the handler: what found it out is no part of it.
             try:
                 raise raised
             finally:
                 # Its traceback has this frame, which must not have it in turn.
+                del raised
+
+        return cast("FunctionT", call)
+
+    return decorate
+
+
+def told_when_awaited(called: str, *, leaves: Callable[[Iterable[Any]], object]) -> Callable[[FunctionT], FunctionT]:
+    """The same for a coroutine function, whose mistakes are raised where it is awaited.
+
+    Args:
+        called: What it is called, in messages.
+        leaves: What becomes of all arguments in the end.
+    """
+
+    def decorate(function: FunctionT) -> FunctionT:
+        @functools.wraps(function)
+        async def call(*args: Any, **keywords: Any) -> Any:
+            try:
+                return await function(*args, **keywords)
+            except (TypeError, UsageError) as error:
+                raised = _told(error, called, (function, ()), keywords, "")
+                if raised is None:
+                    raise
+            finally:
+                leaves((*args, *keywords.values()))
+            try:
+                raise raised
+            finally:
                 del raised
 
         return cast("FunctionT", call)
@@ -100,14 +124,26 @@ def attribute_of_module(name: str) -> str:
     return f": {tip}" if tip else ""
 
 
+def _told(
+    error: Exception,
+    called: str,
+    function: tuple[Callable[..., Any], Iterable[Any]],
+    keywords: dict[str, Any],
+    positional: str,
+) -> Exception | None:
+    """What is raised in place of an error; `None` where that has frames to be seen."""
+    if isinstance(error, TypeError):
+        return _mistake(error, called, _known(*function), keywords, positional)
+    return error.with_traceback(None) if _is_ours(error.__traceback__) else None
+
+
 def _mistake(
-    error: TypeError, called: str, known: Iterable[str], keywords: dict[str, Any], positional: str
+    error: TypeError, called: str, known: list[str] | None, keywords: dict[str, Any], positional: str
 ) -> ArgumentError | None:
     """What is wrong with the arguments; none when the function went wrong, and not its call."""
-    words = list(known)
     for keyword in keywords:
-        if keyword not in words:
-            return unexpected(called, keyword, words)
+        if known is not None and keyword not in known:
+            return unexpected(called, keyword, known)
     # Arguments that do not fit a function have no frame of it.
     if error.__traceback__ is None or error.__traceback__.tb_next is not None:
         return None
@@ -117,12 +153,16 @@ def _mistake(
     return ArgumentError(f"{called}() {message}") if message else None
 
 
-def _known(function: Callable[..., Any], options: Iterable[Any]) -> list[str]:
+def _known(function: Callable[..., Any], options: Iterable[Any]) -> list[str] | None:
+    """The keywords that a function has; `None` for one that takes any."""
     # Only where there is a mistake: its import takes longer than that of most of ours.
     import inspect
 
+    parameters = inspect.signature(function).parameters
+    if not options and any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values()):
+        return None
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    named = [name for name, one in inspect.signature(function).parameters.items() if one.kind in kinds]
+    named = [name for name, one in parameters.items() if one.kind in kinds]
     return [*(name for name in named if name not in ("self", "cls")), *_words(*options)]
 
 

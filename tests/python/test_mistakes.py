@@ -30,10 +30,14 @@ from unisono import (
     UsageError,
     batch,
     batch_all,
+    clusters,
     commands,
+    explain,
     fetch,
     fetch_all,
     files,
+    first,
+    gather,
     retry,
     spawn,
 )
@@ -71,7 +75,18 @@ MISSPELT = [
     ("ProcessPool", lambda **given: ProcessPool(**given), "start_methode", "start_method"),
     ("Pool", lambda **given: Pool(**given), "initialiser", "initializer"),
     ("spawn", lambda **given: spawn(len, "a", **given), "memory_limits", "memory_limit"),
+    ("explain", lambda **given: explain(len, ["a"], **given), "budgets", "budget"),
+    ("clusters.connect", lambda **given: clusters.connect("ray", **given), "waits", "wait"),
+    ("first", lambda **given: asyncio.run(awaited(first, pause(), **given)), "delays", "delay"),
 ]
+
+
+async def pause():
+    await asyncio.sleep(0)
+
+
+async def awaited(function, *given, **keywords):
+    return await function(*given, **keywords)
 
 
 def unrun(made):
@@ -138,6 +153,8 @@ FOREIGN = [
     (files.walk, [[]], "recursive", "max_depth=1"),
     (files.verify, [[]], "algorithms", 'algorithm="sha256"'),
     (files.digest, [[]], "algorithm", 'algorithms="sha256"'),
+    (explain, [len, ["a"]], "workers", "max_workers=8"),
+    (clusters.connect, ["ray"], "max_workers", "limit=8"),
 ]
 
 
@@ -155,7 +172,20 @@ def test_every_tip_stands_where_the_function_has_what_it_names():
 
     kinds = [one for one in vars(_options).values() if hasattr(one, "__optional_keys__")]
     words = {word for one in kinds for word in one.__annotations__}
-    for function in (batch, commands.run, fetch, retry, spawn, Limiter, Pool, ProcessPool, Queue, ThreadPool):
+    for function in (
+        batch,
+        clusters.connect,
+        commands.run,
+        explain,
+        fetch,
+        retry,
+        spawn,
+        Limiter,
+        Pool,
+        ProcessPool,
+        Queue,
+        ThreadPool,
+    ):
         words.update(inspect.signature(function).parameters)
     for tips in _FOREIGN.values():
         for needed, _ in tips:
@@ -188,6 +218,15 @@ WRONG_VALUES = [
     lambda: Limiter(0),
     lambda: retry(retry_on=OSError, retries=-1),
     lambda: Queue("3x"),
+    lambda: explain(len, ["a"], budget="long"),
+    lambda: explain(len, []),
+    lambda: clusters.connect("ray", wait=-1),
+    lambda: clusters.connect("nonsense"),
+    lambda: asyncio.run(awaited(gather, pause(), timeout="soon")),
+    lambda: asyncio.run(awaited(gather, 5)),
+    lambda: asyncio.run(awaited(gather, pause(), required=5)),
+    lambda: asyncio.run(awaited(first, pause(), delay="soon")),
+    lambda: asyncio.run(awaited(first)),
 ]
 
 

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from unisono import _native
 from unisono._functions.batch import awaiting
+from unisono._keywords import told_when_awaited
 from unisono._native import FunctionOutcome
 from unisono._options import Time
 from unisono._wording import counted
@@ -70,6 +71,14 @@ class Gathered:
         return f"nothing was gathered as {name!r}, only {_listed(self.__dict__.get('outcomes', {}))}"
 
 
+def _close_unbegun(given: Iterable[object]) -> None:
+    """What never runs would complain of that."""
+    for awaitable in given:
+        if inspect.iscoroutine(awaitable) and inspect.getcoroutinestate(awaitable) == inspect.CORO_CREATED:
+            awaitable.close()
+
+
+@told_when_awaited("gather", leaves=_close_unbegun)
 async def gather(
     *awaitables: Awaitable[Any],
     timeout: Time | None = None,
@@ -103,17 +112,18 @@ async def gather(
     """
     given: dict[Name, Awaitable[Any]] = dict(enumerate(awaitables))
     given.update(named)
-    with _closing_unbegun(given):
-        _refuse_unawaitable(given)
-        needed = _needed(given, required)
-        for name in named:
-            if name == "outcomes" or hasattr(Gathered, name):
-                raise UsageError(f"`{name}` means something else of what is gathered: give it another name")
-        outcomes = {}
-        async for outcome in (batch := awaiting(given, list(given), "gather", deadline=timeout)):
-            outcomes[outcome.item] = outcome
-            if _ends_program(outcome) or (outcome.item in needed and not outcome.ok):
-                batch.cancel(abort=True)
+    # By the name that it has here; what the engine makes of it is a deadline.
+    bound = None if timeout is None else _native.span("timeout", timeout)
+    _refuse_unawaitable(given)
+    needed = _needed(given, required)
+    for name in named:
+        if name == "outcomes" or hasattr(Gathered, name):
+            raise UsageError(f"`{name}` means something else of what is gathered: give it another name")
+    outcomes = {}
+    async for outcome in (batch := awaiting(given, list(given), "gather", deadline=bound)):
+        outcomes[outcome.item] = outcome
+        if _ends_program(outcome) or (outcome.item in needed and not outcome.ok):
+            batch.cancel(abort=True)
     outcomes = {name: outcomes[name] for name in given}
     _raise_program_end(outcomes)
     if missing := {name: outcome for name, outcome in outcomes.items() if name in needed and not outcome.ok}:
@@ -125,7 +135,8 @@ async def gather(
     return Gathered(outcomes)
 
 
-async def first(*awaitables: Awaitable[ResultT], delay: float | None = None) -> ResultT:
+@told_when_awaited("first", leaves=_close_unbegun)
+async def first(*awaitables: Awaitable[ResultT], delay: Time | None = None) -> ResultT:
     """Await several ways to the same thing, and return the result of the one that succeeds first.
 
     The others are cancelled and waited for; what has not begun never does. When several succeed in the same moment, one
@@ -133,8 +144,9 @@ async def first(*awaitables: Awaitable[ResultT], delay: float | None = None) -> 
 
     Args:
         *awaitables: Coroutines, tasks or futures, the best one first.
-        delay: Begin with the first alone. Each time so many seconds have passed, or one has failed, the next begins
-            beside those that still run. All begin at once by default.
+        delay: Begin with the first alone. Each time that so long has passed, or one has failed, the next begins beside
+            those that still run. All begin at once by default; with `"none"` each waits until the one before it has
+            failed.
 
     Raises:
         GroupError: All of them failed. `error.outcomes` has each by its place.
@@ -148,22 +160,22 @@ async def first(*awaitables: Awaitable[ResultT], delay: float | None = None) -> 
     200
     """
     given: dict[Name, Awaitable[ResultT]] = dict(enumerate(awaitables))
-    with _closing_unbegun(given):
-        _refuse_unawaitable(given)
-        if not given:
-            raise UsageError("first: there is nothing to await")
-        pause = None if delay is None else _native.seconds("delay", delay)
-        failures = asyncio.Semaphore(0)
-        names = list(given) if pause is None else _one_after_another(given, pause, failures)
-        outcomes: Outcomes = {}
-        winner: FunctionOutcome[ResultT] | None = None
-        async for outcome in (batch := awaiting(given, names, "first")):
-            outcomes[outcome.item] = outcome
-            if outcome.ok and winner is None:
-                winner = outcome
-            if outcome.ok or _ends_program(outcome):
-                batch.cancel(abort=True)
-            failures.release()
+    _refuse_unawaitable(given)
+    if not given:
+        raise UsageError("first: there is nothing to await")
+    failures = asyncio.Semaphore(0)
+    names: Iterable[Name] | AsyncIterator[Name] = list(given)
+    if delay is not None:
+        names = _one_after_another(given, _native.span("delay", delay), failures)
+    outcomes: Outcomes = {}
+    winner: FunctionOutcome[ResultT] | None = None
+    async for outcome in (batch := awaiting(given, names, "first")):
+        outcomes[outcome.item] = outcome
+        if outcome.ok and winner is None:
+            winner = outcome
+        if outcome.ok or _ends_program(outcome):
+            batch.cancel(abort=True)
+        failures.release()
     _raise_program_end(outcomes)
     if winner is None:
         # What an end of the batch has kept from beginning has no outcome.
@@ -172,22 +184,13 @@ async def first(*awaitables: Awaitable[ResultT], delay: float | None = None) -> 
     return winner.check()
 
 
-async def _one_after_another(names: Iterable[Name], pause: float, failures: asyncio.Semaphore) -> AsyncIterator[Name]:
+async def _one_after_another(
+    names: Iterable[Name], pause: float | None, failures: asyncio.Semaphore
+) -> AsyncIterator[Name]:
     for name in names:
         yield name
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(failures.acquire(), pause)
-
-
-@contextlib.contextmanager
-def _closing_unbegun(given: Mapping[Name, object]) -> Iterator[None]:
-    """What never runs would complain of that."""
-    try:
-        yield
-    finally:
-        for awaitable in given.values():
-            if inspect.iscoroutine(awaitable) and inspect.getcoroutinestate(awaitable) == inspect.CORO_CREATED:
-                awaitable.close()
 
 
 def _refuse_unawaitable(given: Mapping[Name, object]) -> None:
@@ -211,6 +214,8 @@ def _needed(given: Mapping[Name, object], required: Iterable[Name] | None) -> Co
         return given
     if isinstance(required, str):
         raise UsageError(f"required: give several names, as [{required!r}]")
+    if not isinstance(required, Iterable):
+        raise UsageError(f"required: give names and places, as [{required!r}], not {required!r}")
     needed = set(required)
     for name in required if isinstance(required, Collection) else needed:
         if name not in given:

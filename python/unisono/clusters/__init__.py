@@ -16,6 +16,7 @@ from concurrent.futures import Future
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from unisono._keywords import told
 from unisono._native import redacted, seconds, whole
 from unisono.errors import UsageError
 
@@ -55,6 +56,7 @@ def engine_of(executor: object) -> str | None:
     return None
 
 
+@told("clusters.connect")
 def connect(to: object, *, limit: int | None = None, wait: float = 30.0) -> ClusterExecutor:
     """Join a cluster; returns an executor for as many batches as are wanted. Leave it with `with` or `shutdown`.
 

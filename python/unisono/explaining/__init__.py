@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from unisono._batches.given import many
+from unisono._keywords import told
 from unisono._native import seconds, whole
 from unisono.errors import UsageError
 from unisono.explaining.answer import (
@@ -49,6 +50,7 @@ __all__ = [
 ItemT = TypeVar("ItemT")
 
 
+@told("explain")
 def explain(
     function: Callable[[ItemT], Any],
     samples: Iterable[ItemT],
