@@ -102,6 +102,27 @@ def test_a_callable_signs_each_request_of_a_client_or_of_a_call(server, call):
         call({"auth": lambda request: None}, "GET", server.url + "/echo")
 
 
+def test_an_auth_of_none_is_as_if_it_were_not_there(server, call):
+    digest = hashlib.sha256(b"").hexdigest()
+    assert call({"auth": signed}, "GET", server.url + "/echo", auth=None).json()["headers"]["x-signature"] == digest
+    login = call({"auth": ("a", "b")}, "GET", server.url + "/echo", auth=None).json()["headers"]["authorization"]
+    assert login == "Basic YTpi"
+    request = unisono.Request(server.url + "/echo", auth=None)
+    with unisono.Client(auth=signed) as client:
+        assert client.send(request).json()["headers"]["x-signature"] == digest
+        assert [
+            page.json()["headers"]["x-signature"] for page in client.pages(request.url, next=".none", auth=None)
+        ] == [digest]
+        (outcome,) = client.batch([{"url": request.url, "auth": None}])
+        assert outcome.result.json()["headers"]["x-signature"] == digest
+
+    async def sent():
+        async with unisono.AsyncClient(auth=signed) as client:
+            return await client.send(request)
+
+    assert asyncio.run(sent()).json()["headers"]["x-signature"] == digest
+
+
 def test_a_hook_may_have_another_request_sent(server):
     def traced(request):
         return request.with_headers({"traceparent": "00-1"})

@@ -146,7 +146,8 @@ class BaseClient:
         self, method: str, url: str, arguments: dict[str, Any], *, has_params: bool = True
     ) -> tuple[Request, Auth | None]:
         """The request of a call, and what signs it, if that is a callable."""
-        auth = arguments.get("auth", self._auth)
+        # `None` is as if it were not there, as it is of any other argument.
+        auth = self._auth if (own_auth := arguments.get("auth")) is None else own_auth
         if callable(auth):
             arguments = {name: value for name, value in arguments.items() if name != "auth"}
         own = _pairs(arguments.pop("params", None))
