@@ -133,6 +133,31 @@ def test_it_works_on_an_event_loop_and_by_whatever_names_the_cluster(address, se
 # What holds for the whole cluster.
 
 
+def test_files_and_streams_are_refused_with_the_way_out_and_what_is_in_memory_is_sent(address, server, tmp_path):
+    path = tmp_path / "body"
+    path.write_bytes(b"of a file")
+    posted = {"method": "POST", "url": f"{server.url}/echo"}
+    with path.open("rb") as file:
+        rows = [
+            {**posted, "content": path},
+            {**posted, "content": file},
+            {**posted, "files": {"report": path}},
+            {**posted, "body_file": str(path)},
+            {**posted, "content": iter([b"a", b"b"])},
+            {**posted, "content": path.read_bytes()},
+            {**posted, "files": {"report": path.read_bytes()}},
+        ]
+        outcomes = fetch_all(rows, on=address, keep_order=True)
+    *refused, stream, sent, form = outcomes
+    for outcome in refused:
+        assert (outcome.kind, outcome.effect, outcome.error.kind) == ("failed", "none", "input")
+        assert "not sent by another machine, which does not have it: send it from here, or give" in str(outcome.error)
+    assert "its body comes in once, which is for a call of a client" in str(stream.error)
+    assert sent.result.json()["body"] == "of a file"
+    assert "of a file" in form.result.json()["body"]
+    assert len(server.requests) == 2
+
+
 def test_a_limit_per_host_holds_for_all_workers_together(address, server):
     running = InBackground(fetch([f"{server.url}/held/{n}" for n in range(20)], on=address, limit=20, per_host=3))
     server.wait_until(lambda: server.in_flight == 3)
