@@ -19,7 +19,9 @@ HEADING = "## Every file"
 def files() -> list[Path]:
     """What is shipped: sources, and neither tests nor what is generated."""
     rust = [path for path in ROOT.glob("crates/*/src/**/*.rs") if not path.stem.endswith("tests")]
-    python = [path for path in ROOT.glob("python/unisono/**/*.py") if path.name != "__init__.py" or path.stat().st_size]
+    python = [
+        path for path in ROOT.glob("python/unisono*/**/*.py") if path.name != "__init__.py" or path.stat().st_size
+    ]
     return sorted([*rust, *python], key=lambda path: (path.parts[: len(ROOT.parts) + 2], path))
 
 

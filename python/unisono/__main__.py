@@ -1,16 +1,15 @@
 """`python -m unisono`: what needs Python runs here, everything else is the native command's.
 
-The native command lies where this interpreter's scripts are, and takes the place of this process.
+The native command takes the place of this process.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-import sysconfig
-from pathlib import Path
 
 from unisono._batches.display import tell
+from unisono._command import folders, native
 from unisono._watch import running
 from unisono.explaining import shell
 
@@ -21,21 +20,11 @@ def main(words: list[str]) -> int:
         return shell.main(words[1:])
     if words[:1] == ["run"]:
         return running.main(words[1:])
-    command = _native()
+    command = native()
     if command is not None:
         os.execv(command, [str(command), *words])
-    tell(f"error: there is no command `unisono` in {_folders()[0]}\nhint: install the package again\n")
+    tell(f"error: there is no command `unisono` in {folders()[0]}\nhint: install the package again\n")
     return 127
-
-
-def _native() -> Path | None:
-    commands = (folder / "unisono" for folder in _folders())
-    return next((command for command in commands if os.access(command, os.X_OK)), None)
-
-
-def _folders() -> list[Path]:
-    # With `pip install --user` scripts are in a place of their own.
-    return [Path(sysconfig.get_path("scripts")), Path(sysconfig.get_path("scripts", "posix_user"))]
 
 
 # Worker processes import this module under another name.

@@ -43,6 +43,11 @@ impl Failure {
     }
 }
 
+/// What the system refused, as a fault.
+pub fn failed(what: &'static str) -> impl Fn(std::io::Error) -> Failure {
+    move |error| Failure::fault(format!("cannot {what}: {error}"))
+}
+
 impl From<unisono_runner::Error> for Failure {
     fn from(error: unisono_runner::Error) -> Self {
         let message = error_chain(&error);

@@ -7,7 +7,10 @@
 
 mod ledger;
 mod proof;
+mod rules;
 mod server;
+mod serving;
+mod talk;
 
 use std::{
     fs,
@@ -23,7 +26,7 @@ use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use unisono_core::{clock, format_duration};
 
 use crate::{
-    failure::Failure,
+    failure::{Failure, failed},
     output::{self, StandardOutput},
 };
 
@@ -35,10 +38,16 @@ pub struct DemoArgs {
     /// Keep input and results in this folder
     #[arg(long, value_name = "FOLDER")]
     keep: Option<PathBuf>,
+    /// Serve the tests of the process that has started this one; nothing for people
+    #[arg(long, hide = true, conflicts_with_all = ["rows", "keep"])]
+    serve: bool,
 }
 
 /// Runs the demonstration; returns 0 when the proof holds.
 pub fn run(args: DemoArgs) -> Result<u8, Failure> {
+    if args.serve {
+        return serving::run();
+    }
     let begun = clock::now();
     let mut stdout = StandardOutput::open()?;
     let mut say = |text: &str| say(&mut stdout, text);
@@ -159,10 +168,6 @@ fn lines(path: &Path) -> usize {
 fn say(output: &mut StandardOutput, text: &str) -> Result<(), Failure> {
     let line = if output.is_terminal() { format!("\x1b[2m{text}\x1b[0m\n") } else { format!("{text}\n") };
     output::ended(output.own(&line).and_then(|()| output.flush())).map(drop)
-}
-
-fn failed(what: &'static str) -> impl Fn(io::Error) -> Failure {
-    move |error| Failure::fault(format!("cannot {what}: {error}"))
 }
 
 /// A folder that goes away again, unless it is to be kept.

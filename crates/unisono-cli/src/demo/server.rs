@@ -17,7 +17,7 @@ use std::{
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, listen, socket_with, sockopt};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
     sync::Notify,
     task::JoinSet,
@@ -26,7 +26,10 @@ use tokio::{
 
 use unisono_core::{clock, reactor::Reactor};
 
-use super::ledger::Ledger;
+use super::{
+    ledger::Ledger,
+    talk::{Asked, read, reset, send},
+};
 
 /// Two hosts of an API.
 pub struct Api {
@@ -114,12 +117,6 @@ async fn serve(listener: TcpListener, state: Arc<State>) -> io::Result<()> {
     }
 }
 
-struct Asked {
-    method: String,
-    path: String,
-    body: Vec<u8>,
-}
-
 async fn talk(stream: TcpStream, state: &State) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut stream = BufReader::new(stream);
@@ -129,30 +126,6 @@ async fn talk(stream: TcpStream, state: &State) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-async fn read(stream: &mut BufReader<TcpStream>) -> io::Result<Option<Asked>> {
-    let mut line = String::new();
-    if stream.read_line(&mut line).await? == 0 {
-        return Ok(None);
-    }
-    let mut words = line.split(' ').map(str::to_owned);
-    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let mut length = 0;
-    loop {
-        line.clear();
-        stream.read_line(&mut line).await?;
-        match line.trim_end().split_once(':') {
-            None => break,
-            Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
-                length = value.trim().parse().unwrap_or(0)
-            }
-            Some(_) => {}
-        }
-    }
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).await?;
-    Ok(Some(Asked { method, path, body }))
 }
 
 /// Sends an answer of one kind or another; returns false when the connection is over.
@@ -256,18 +229,6 @@ async fn give_item(
         }
         _ => send(stream, "200 OK", "Content-Type: application/json\r\n", body.as_bytes()).await,
     }
-}
-
-async fn send(stream: &mut BufReader<TcpStream>, status: &str, headers: &str, body: &[u8]) -> io::Result<bool> {
-    let head = format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
-    stream.write_all(&[head.as_bytes(), body].concat()).await?;
-    Ok(true)
-}
-
-/// Closes so that the peer sees a reset instead of an end.
-fn reset(stream: &BufReader<TcpStream>) -> io::Result<bool> {
-    sockopt::set_socket_linger(stream.get_ref(), Some(Duration::ZERO))?;
-    Ok(false)
 }
 
 /// How long a restart takes.
