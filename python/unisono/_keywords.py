@@ -18,7 +18,7 @@ from typing import Any, TypeVar, cast
 
 from unisono.errors import ArgumentError, UsageError
 
-__all__ = ["attribute_of_module", "no_attribute", "told", "told_when_awaited", "unexpected"]
+__all__ = ["attribute_of_module", "no_attribute", "tip_for", "told", "told_when_awaited", "unexpected"]
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
@@ -53,11 +53,14 @@ def told(called: str, *options: Any, positional: str = "") -> Callable[[Function
     return decorate
 
 
-def told_when_awaited(called: str, *, leaves: Callable[[Iterable[Any]], object]) -> Callable[[FunctionT], FunctionT]:
+def told_when_awaited(
+    called: str, *options: Any, leaves: Callable[[Iterable[Any]], object] | None = None
+) -> Callable[[FunctionT], FunctionT]:
     """The same for a coroutine function, whose mistakes are raised where it is awaited.
 
     Args:
         called: What it is called, in messages.
+        *options: As of `told`.
         leaves: What becomes of all arguments in the end.
     """
 
@@ -67,11 +70,12 @@ def told_when_awaited(called: str, *, leaves: Callable[[Iterable[Any]], object])
             try:
                 return await function(*args, **keywords)
             except (TypeError, UsageError) as error:
-                raised = _told(error, called, (function, ()), keywords, "")
+                raised = _told(error, called, (function, options), keywords, "")
                 if raised is None:
                     raise
             finally:
-                leaves((*args, *keywords.values()))
+                if leaves is not None:
+                    leaves((*args, *keywords.values()))
             try:
                 raise raised
             finally:
@@ -99,8 +103,19 @@ def unexpected(called: str, keyword: str, known: Iterable[str] = ()) -> Argument
     """
     words = list(known) or _request_words()
     message = f"{called}() got an unexpected keyword argument {keyword!r}"
-    tip = _tip(keyword, called, words)
+    tip = tip_for(keyword, called, words)
     return ArgumentError(f"{message}: {tip}" if tip else message)
+
+
+def tip_for(keyword: str, called: str, words: list[str]) -> str:
+    """What a word is of a function that has these; nothing where that cannot be told."""
+    for needed, tip in _FOREIGN.get(keyword, ()):
+        if needed in words or needed == called.partition(".")[0]:
+            return tip
+    import difflib
+
+    near = difflib.get_close_matches(keyword.lower(), words, n=1, cutoff=0.72)
+    return f"did you mean {near[0]}=?" if near else ""
 
 
 def no_attribute(thing: object, name: str) -> AttributeError:
@@ -175,16 +190,6 @@ def _request_words() -> list[str]:
 
     # What a request is made of, or `replace` puts in its place.
     return ["url", *_words(RequestOptions)]
-
-
-def _tip(keyword: str, called: str, words: list[str]) -> str:
-    for needed, tip in _FOREIGN.get(keyword, ()):
-        if needed in words or needed == called.partition(".")[0]:
-            return tip
-    import difflib
-
-    near = difflib.get_close_matches(keyword.lower(), words, n=1, cutoff=0.72)
-    return f"did you mean {near[0]}=?" if near else ""
 
 
 def _is_ours(trace: TracebackType | None) -> bool:
@@ -337,7 +342,14 @@ _FOREIGN: dict[str, tuple[tuple[str, str], ...]] = {
     # Batches.
     "ordered": (("keep_order", "here it is keep_order=True"),),
     "preserve_order": (("keep_order", "here it is keep_order=True"),),
-    "return_exceptions": (("keep_order", "every item has its outcome, whatever it raised: leave it out"),),
+    "return_exceptions": (
+        ("keep_order", "every item has its outcome, whatever it raised: leave it out"),
+        ("required", "each has its outcome, whatever it raised; required=() raises for none of them"),
+    ),
+    "timeout": (
+        ("wait", "here it is wait=30"),
+        ("delay", "put the call into `async with asyncio.timeout(10)`"),
+    ),
     "return_when": (("keep_order", "outcomes come as they are done: leave it out"),),
     "raise_on_error": (("max_failures", "here it is .run().raise_for_failures(), or max_failures=0 to stop early"),),
     "fail_fast": (("max_failures", "here it is max_failures=0"),),

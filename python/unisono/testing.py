@@ -30,13 +30,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from types import TracebackType
+from types import NoneType, TracebackType
 from typing import IO, Any, Literal, Self, cast
 from urllib.parse import urlsplit
 
 from unisono import _command, _native
 from unisono._batches.results import read_results
 from unisono._http.headers import Headers
+from unisono._keywords import told
 from unisono._options import Pairs, StrPath, Time
 from unisono.errors import Error, RunError, UsageError
 
@@ -165,6 +166,7 @@ class FakeTransport:
             fake.on(line["method"], line["url"], status=line["status"], headers=headers, times=times, **_body_of(line))
         return fake
 
+    @told("FakeTransport.on")
     def on(
         self,
         method: str,
@@ -301,6 +303,7 @@ class FakeServer:
         self._look()
         return self._unexpected
 
+    @told("FakeServer.on")
     def on(
         self,
         method: str,
@@ -337,6 +340,8 @@ class FakeServer:
             UsageError: An answer cannot be as it is said.
         """
         rule = _rule("FakeServer", method, url, status, headers, json, content, error, delay, times)
+        if not isinstance(rate, (str, NoneType)):
+            raise UsageError(f'FakeServer.on: rate says in which time, as "{rate}/s", not {rate!r}')
         rule._look = self._look
         words = {
             "method": rule.method,
@@ -445,6 +450,13 @@ def _rule(
     times: int | None,
 ) -> Rule:
     """A rule, if it can be one."""
+    for name, text in (("method", method), ("url", url)):
+        if not isinstance(text, str):
+            raise UsageError(f"{called}.on: {name} must be text, not {text!r}")
+    if not url.startswith(("/", "*")) and "://" not in url:
+        raise UsageError(f"{called}.on: url is a path that begins with `/`, or a whole address, not {url!r}")
+    if not isinstance(content, (str, bytes, NoneType)):
+        raise UsageError(f"{called}.on: content must be text or bytes, not {content!r}: for a value there is json=")
     if json is not None and content is not None:
         raise UsageError(f"{called}.on: an answer has one body, `json` or `content`")
     if error not in (None, "reset", "cut", "silence"):
@@ -456,6 +468,9 @@ def _rule(
         raise UsageError(f'{called}.on: what never comes is error="silence", and no delay')
     pairs = list(cast("Mapping[str, Any]", headers).items() if isinstance(headers, Mapping) else headers or ())
     pairs = [(name, str(value)) for name, value in pairs]
+    for pair in pairs:
+        if any(ord(letter) > 255 or letter in "\r\n\0" for text in pair for letter in text):
+            raise UsageError(f"{called}.on: a header is a line of Latin-1, not {': '.join(pair)!r}")
     if json is not None:
         content = json_format.dumps(json)
         pairs = [("Content-Type", "application/json"), *pairs]

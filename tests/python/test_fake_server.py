@@ -116,12 +116,19 @@ def test_what_no_rule_is_for_fails_loudly_and_says_what_was_asked():
         ({"status": 99}, "status"),
         ({"times": 0}, "times"),
         ({"json": 1, "content": "x"}, "one body"),
+        ({"content": 5}, "content must be text or bytes, not 5: for a value there is json="),
+        ({"rate": 5}, 'rate says in which time, as "5/s", not 5'),
+        ({"headers": {"a": "b\r\nc: d"}}, "a header is a line of Latin-1"),
+        ({"headers": {"a": "\u20ac"}}, "a header is a line of Latin-1"),
     ],
 )
 def test_an_answer_that_cannot_be_is_refused_and_the_server_goes_on(unisono_server, arguments, said):
     with pytest.raises(unisono.UsageError, match=re.escape(said)):
         unisono_server.on("GET", "/x", **arguments)
-    unisono_server.on("GET", "/x", content="y")
+    for method, url in [("GET", "x"), (5, "/x"), ("GET", None)]:
+        with pytest.raises(unisono.UsageError, match=r"url|method"):
+            unisono_server.on(method, url, content="z")
+    unisono_server.on("GET", "/x", content="y", headers={"X-Name": "\u00e4"})
     (outcome,) = unisono.fetch_all([unisono_server.url + "/x"])
     assert outcome.result.text == "y"
 

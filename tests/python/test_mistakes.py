@@ -40,6 +40,7 @@ from unisono import (
     gather,
     retry,
     spawn,
+    testing,
 )
 
 PACKAGE = str(Path(unisono.__file__).parent)
@@ -53,6 +54,10 @@ MISSPELT = [
     ("Client.get", lambda **given: Client().get("/", **given), "parms", "params"),
     ("Client.request", lambda **given: Client().request("GET", "/", **given), "timeot", "timeout"),
     ("Client.stream", lambda **given: Client().stream("GET", "/", **given), "header", "headers"),
+    ("Client.download", lambda **given: Client().download("/", "x", **given), "overwite", "overwrite"),
+    ("AsyncClient.download", lambda **given: asyncio.run(downloaded(**given)), "progres", "progress"),
+    ("FakeServer.on", lambda **given: with_server(lambda server: server.on("GET", "/", **given)), "staus", "status"),
+    ("FakeTransport.on", lambda **given: with_transport(lambda fake: fake.on("GET", "/", **given)), "staus", "status"),
     ("Client.build_request", lambda **given: Client().build_request("GET", "/", **given), "jsn", "json"),
     ("Client.batch", lambda **given: Client().batch([], **given), "retrys", "retries"),
     ("Client.set_limits", lambda **given: Client().set_limits(**given), "perhost", "per_host"),
@@ -79,6 +84,21 @@ MISSPELT = [
     ("clusters.connect", lambda **given: clusters.connect("ray", **given), "waits", "wait"),
     ("first", lambda **given: asyncio.run(awaited(first, pause(), **given)), "delays", "delay"),
 ]
+
+
+async def downloaded(**given):
+    async with AsyncClient() as client:
+        return await client.download("/", "x", **given)
+
+
+def with_server(call):
+    with testing.FakeServer() as server:
+        return call(server)
+
+
+def with_transport(call):
+    with testing.FakeTransport() as fake:
+        return call(fake)
 
 
 async def pause():
@@ -155,6 +175,8 @@ FOREIGN = [
     (files.digest, [[]], "algorithm", 'algorithms="sha256"'),
     (explain, [len, ["a"]], "workers", "max_workers=8"),
     (clusters.connect, ["ray"], "max_workers", "limit=8"),
+    (clusters.connect, ["ray"], "timeout", "wait=30"),
+    (lambda **given: asyncio.run(awaited(first, pause(), **given)), [], "timeout", "asyncio.timeout(10)"),
 ]
 
 
@@ -178,6 +200,8 @@ def test_every_tip_stands_where_the_function_has_what_it_names():
         commands.run,
         explain,
         fetch,
+        first,
+        gather,
         retry,
         spawn,
         Limiter,
@@ -212,6 +236,13 @@ WRONG_VALUES = [
     lambda: files.verify([], max_depth=-1),
     lambda: files.each(len, [], min_size="big"),
     lambda: Client(timeout="soon"),
+    lambda: Client(event_hooks={"request": [5]}),
+    lambda: AsyncClient(event_hooks={"retry": None}),
+    lambda: Client().download("http://127.0.0.1:9/", "x", progress="yes"),
+    lambda: Client().download("http://127.0.0.1:9/", PACKAGE),
+    lambda: asyncio.run(downloaded(overwrite=True, progress=5)),
+    lambda: with_transport(lambda fake: fake.on("GET", "users")),
+    lambda: with_server(lambda server: server.on("GET", "/", rate=5)),
     lambda: Client().get("/", timeout="soon"),
     lambda: AsyncClient().get("/", retries=-1),
     lambda: Client().batch([], limit=True),

@@ -242,6 +242,9 @@ def test_what_ends_the_program_reaches_the_caller_after_the_others_have_ended(ru
         ({"posts": asyncio.sleep}, "`posts` is a function, which cannot be awaited: call it"),
         ({"required": ["usres"]}, "required: there is no 'usres', only number 0, `users`"),
         ({"required": "users"}, r"required: give several names, as \['users'\]"),
+        ({"required": [[]]}, r"required: there is no \[\], only number 0, `users`"),
+        ({"return_exceptions": True}, r"`return_exceptions` is of type bool.*: each has its outcome.*required=\(\)"),
+        ({"tiemout": 5}, r"`tiemout` is of type int, which cannot be awaited: did you mean timeout=\?"),
         ({"required": 5}, r"required: give names and places, as \[5\], not 5"),
         ({"timeout": -1}, "timeout must be a number of seconds, at least 0, not -1"),
         ({"timeout": "soon"}, "timeout: "),
@@ -253,6 +256,30 @@ def test_what_cannot_be_gathered_is_named_and_no_coroutine_complains(run, argume
         scene = Scene()
         with pytest.raises(unisono.UsageError, match=said):
             await unisono.gather(scene.value(1), users=scene.value(2), **arguments)
+        assert scene.began == []
+
+    run(main())
+
+
+@pytest.mark.parametrize("together", ["gather", "first"])
+def test_a_list_of_awaitables_is_refused_with_what_to_type_and_no_coroutine_in_it_complains(run, together):
+    async def main():
+        scene = Scene()
+        for several in ([scene.value(1), scene.value(2)], (scene.value(1),)):
+            with pytest.raises(
+                unisono.UsageError, match=rf"number 0 is of type .*one by one, as {together}\(\*awaitables"
+            ):
+                await getattr(unisono, together)(several)
+        assert scene.began == []
+
+    run(main())
+
+
+def test_a_mapping_of_awaitables_is_gathered_by_its_names(run):
+    async def main():
+        scene = Scene()
+        with pytest.raises(unisono.UsageError, match=r"by name, as gather\(\*\*awaitables\)"):
+            await unisono.gather({"a": scene.value(1)})
         assert scene.began == []
 
     run(main())

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from unisono import _native
 from unisono._functions.batch import awaiting
-from unisono._keywords import told_when_awaited
+from unisono._keywords import tip_for, told_when_awaited
 from unisono._native import FunctionOutcome
 from unisono._options import Time
 from unisono._wording import counted
@@ -72,10 +72,14 @@ class Gathered:
 
 
 def _close_unbegun(given: Iterable[object]) -> None:
-    """What never runs would complain of that."""
+    """What never runs would complain of that; so would what is in a list that was given by mistake."""
     for awaitable in given:
         if inspect.iscoroutine(awaitable) and inspect.getcoroutinestate(awaitable) == inspect.CORO_CREATED:
             awaitable.close()
+        elif isinstance(awaitable, (list, tuple, set, frozenset)):
+            _close_unbegun(awaitable)
+        elif isinstance(awaitable, dict):
+            _close_unbegun(awaitable.values())
 
 
 @told_when_awaited("gather", leaves=_close_unbegun)
@@ -114,7 +118,7 @@ async def gather(
     given.update(named)
     # By the name that it has here; what the engine makes of it is a deadline.
     bound = None if timeout is None else _native.span("timeout", timeout)
-    _refuse_unawaitable(given)
+    _refuse_unawaitable(given, "gather", ["timeout", "required"])
     needed = _needed(given, required)
     for name in named:
         if name == "outcomes" or hasattr(Gathered, name):
@@ -160,7 +164,7 @@ async def first(*awaitables: Awaitable[ResultT], delay: Time | None = None) -> R
     200
     """
     given: dict[Name, Awaitable[ResultT]] = dict(enumerate(awaitables))
-    _refuse_unawaitable(given)
+    _refuse_unawaitable(given, "first", ["delay"])
     if not given:
         raise UsageError("first: there is nothing to await")
     failures = asyncio.Semaphore(0)
@@ -193,13 +197,13 @@ async def _one_after_another(
             await asyncio.wait_for(failures.acquire(), pause)
 
 
-def _refuse_unawaitable(given: Mapping[Name, object]) -> None:
+def _refuse_unawaitable(given: Mapping[Name, object], called: str, words: list[str]) -> None:
     coroutines: dict[int, Name] = {}
     for name, awaitable in given.items():
         if not inspect.isawaitable(awaitable):
-            call = ": call it" if inspect.iscoroutinefunction(awaitable) else ""
             kind = "a function" if inspect.isroutine(awaitable) else f"of type {type(awaitable).__name__}"
-            raise UsageError(f"{_listed([name])} is {kind}, which cannot be awaited{call}")
+            tip = _way_out(name, awaitable, called, words)
+            raise UsageError(f"{_listed([name])} is {kind}, which cannot be awaited{f': {tip}' if tip else ''}")
         if inspect.iscoroutine(awaitable):
             if id(awaitable) in coroutines:
                 raise UsageError(
@@ -209,6 +213,18 @@ def _refuse_unawaitable(given: Mapping[Name, object]) -> None:
             coroutines[id(awaitable)] = name
 
 
+def _way_out(name: Name, awaitable: object, called: str, words: list[str]) -> str:
+    """What to type in place of what cannot be awaited, if that can be told."""
+    if inspect.iscoroutinefunction(awaitable):
+        return "call it"
+    if isinstance(awaitable, dict):
+        return f"give what is in it by name, as {called}(**awaitables)" if called == "gather" else ""
+    if isinstance(awaitable, Iterable) and not isinstance(awaitable, (str, bytes)):
+        return f"give what is in it one by one, as {called}(*awaitables)"
+    # By which it may be another's option, or one of ours that is written amiss.
+    return tip_for(name, called, words) if isinstance(name, str) else ""
+
+
 def _needed(given: Mapping[Name, object], required: Iterable[Name] | None) -> Collection[Name]:
     if required is None:
         return given
@@ -216,9 +232,9 @@ def _needed(given: Mapping[Name, object], required: Iterable[Name] | None) -> Co
         raise UsageError(f"required: give several names, as [{required!r}]")
     if not isinstance(required, Iterable):
         raise UsageError(f"required: give names and places, as [{required!r}], not {required!r}")
-    needed = set(required)
-    for name in required if isinstance(required, Collection) else needed:
-        if name not in given:
+    needed = list(required)
+    for name in needed:
+        if not isinstance(name, (str, int)) or name not in given:
             raise UsageError(f"required: there is no {name!r}, only {_listed(given)}")
     return needed
 

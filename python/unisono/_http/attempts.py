@@ -10,7 +10,7 @@ event loops share it, and only the latter await.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -61,7 +61,10 @@ def hooks_of(given: Mapping[str, list[Hook]] | None) -> dict[str, list[Hook]]:
             raise UsageError(f"event_hooks: there are hooks for {times}, and none for {when!r}")
         if callable(those):
             raise UsageError(f"event_hooks: {when!r} must be a list of functions, as [{those!r}]")
-        hooks[when] = list(those)
+        kept = list(those) if isinstance(those, Iterable) else [those]
+        if not all(map(callable, kept)):
+            raise UsageError(f"event_hooks: {when!r} must be a list of functions, not {those!r}")
+        hooks[when] = kept
     return hooks
 
 

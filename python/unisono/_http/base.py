@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import logging
 import re
@@ -15,7 +16,7 @@ from unisono._batches.logs import hand_on, level_of
 from unisono._forks import HomeProcess
 from unisono._http.attempts import LOGGER, Attempts, hooks_of, replaced
 from unisono._http.cookies import Cookies
-from unisono._keywords import no_attribute, told
+from unisono._keywords import no_attribute, told, told_when_awaited
 from unisono._native import FetchOutcome, Request
 from unisono._options import Auth, CallOptions, ClientLimits, ClientOptions, FetchOptions, Pairs, RowOptions, Transport
 from unisono.errors import UsageError
@@ -50,7 +51,12 @@ class BaseClient:
                 # A client is made by keywords alone.
                 positional = 'say what it is, as base_url="https://..."' if name == "__init__" else ""
                 called = cls.__name__ if name == "__init__" else f"{cls.__name__}.{name}"
-                setattr(cls, name, told(called, options, positional=positional)(getattr(cls, name)))
+                function = getattr(cls, name)
+                is_awaited = inspect.iscoroutinefunction(function)
+                tell = (
+                    told_when_awaited(called, options) if is_awaited else told(called, options, positional=positional)
+                )
+                setattr(cls, name, tell(function))
 
     if not TYPE_CHECKING:
 
@@ -257,7 +263,20 @@ _TOLD: dict[str, Any] = {
     "batch": FetchOptions,
     "set_limits": ClientLimits,
     **dict.fromkeys(
-        ["build_request", "request", "stream", "pages", "get", "head", "options", "post", "put", "patch", "delete"],
+        [
+            "build_request",
+            "request",
+            "stream",
+            "download",
+            "pages",
+            "get",
+            "head",
+            "options",
+            "post",
+            "put",
+            "patch",
+            "delete",
+        ],
         CallOptions,
     ),
 }

@@ -41,6 +41,10 @@ class Part:
     """The file that is not whole yet, and what is known of it."""
 
     def __init__(self, path: str | os.PathLike[str], url: str, *, overwrite: bool, progress: DownloadProgress) -> None:
+        if not isinstance(progress, bool) and not callable(progress):
+            raise UsageError(
+                f"progress must be True, False or a function of what is there and of all, not {progress!r}"
+            )
         self.path = Path(path)
         self._url = url
         self._overwrite = overwrite

@@ -28,7 +28,7 @@ use tokio::{
     task::JoinSet,
     time::sleep,
 };
-use unisono_core::reactor::Reactor;
+use unisono_core::{clock, reactor::Reactor};
 
 use super::{
     rules::{Account, Fault, Rule, Ruling, url_of},
@@ -153,7 +153,7 @@ struct Answer {
 async fn answer(stream: &mut BufReader<TcpStream>, asked: &Asked, state: &State) -> io::Result<bool> {
     let answer = {
         let mut account = state.account();
-        match account.ask(asked) {
+        match account.ask(asked, clock::now()) {
             Ruling::Rule(number) => {
                 let rule = account.rule(number);
                 let (headers, content) = (rule.headers.clone(), rule.content.clone());
