@@ -29,7 +29,8 @@ impl Pool {
     pub(super) fn tell_replaced(&self, core: &mut Core, number: usize, tasks: u64) {
         self.tell(core, Importance::Usual, |core| {
             let worker = core.workers.get(&number)?;
-            let text = format!("{} has had its {tasks} tasks, and ends", named(worker));
+            let noun = if tasks == 1 { "task" } else { "tasks" };
+            let text = format!("{} has had its {tasks} {noun}, and ends", named(worker));
             Some(PoolNews { pid: worker.pid(), ..PoolNews::of(text) })
         });
     }
