@@ -17,6 +17,7 @@ mod rates;
 pub mod render;
 pub mod samples;
 pub mod server;
+pub mod tasks;
 mod text;
 pub mod versions;
 pub mod view;
