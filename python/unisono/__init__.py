@@ -110,6 +110,7 @@ if TYPE_CHECKING:
     from unisono._pools.process_pool import ProcessPool
     from unisono._pools.thread_pool import BusyTask, ThreadPool
     from unisono._queue.limiter import Limiter
+    from unisono._watch.dump import dump
     from unisono._watch.watching import Watch, watch
     from unisono.explaining import Explanation, explain
 
@@ -213,6 +214,7 @@ __all__ = [
     "batch_all",
     "clusters",
     "commands",
+    "dump",
     "explain",
     "fetch",
     "fetch_all",
@@ -250,6 +252,7 @@ _MODULE_OF = {
     "Watch": "_watch.watching",
     "batch": "_functions.batch",
     "batch_all": "_functions.batch",
+    "dump": "_watch.dump",
     "explain": "explaining",
     "first": "_functions.together",
     "gather": "_functions.together",

@@ -2,7 +2,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextvars import Context
 from os import PathLike
 from pathlib import Path
-from types import CodeType, GenericAlias
+from types import CodeType, FrameType, GenericAlias
 from typing import Any, AnyStr, Generic, Literal, Self, TypeVar, Unpack, final
 
 from typing_extensions import disjoint_base
@@ -45,6 +45,7 @@ __all__ = [
     "Retries",
     "RetryTicket",
     "Run",
+    "TaskLook",
     "ThreadTask",
     "Walk",
     "WatchdogThread",
@@ -230,6 +231,22 @@ class Retries:
 
 @final
 class RetryTicket: ...
+
+@final
+class TaskLook:
+    def __new__(
+        cls,
+        frames: dict[int, FrameType],
+        thread: int,
+        framework: list[str],
+        here: str,
+        has_signal_handlers: bool,
+        instructions: tuple[int, int],
+    ) -> Self: ...
+    def is_to_be_confirmed(self) -> bool: ...
+    def confirm(self, earlier: TaskLook) -> None: ...
+    def text(self) -> str: ...
+    def json(self) -> str: ...
 
 @final
 class HomeProcess:

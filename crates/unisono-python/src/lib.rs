@@ -94,6 +94,8 @@ mod _native {
     #[pymodule_export]
     use super::watch::ping::LoopPing;
     #[pymodule_export]
+    use super::watch::tasks::TaskLook;
+    #[pymodule_export]
     use super::watch::watchdog::WatchdogThread;
 
     use super::*;

@@ -6,6 +6,7 @@
 
 mod freeing;
 mod inside;
+pub mod looking;
 
 pub use freeing::{ProgramObject, stop_freeing};
 pub use inside::addresses;
