@@ -79,6 +79,7 @@ __all__ = [
     "seconds",
     "serve_expressions",
     "shown_header",
+    "span",
     "stop_clocks",
     "stop_freeing",
     "verify",
