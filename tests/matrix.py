@@ -33,10 +33,10 @@ TABLE = ROOT / "docs" / "matrix.md"
 CHOSEN = [
     "importing", "installation", "drop_in", "exit", "jobs", "loops", "loops_that_end", "cycles", "done_callbacks", "phases",
     "queue", "thread_pool", "threads_that_cannot_start", "process_pool", "process_pool_fork", "process_pool_programs", "clients",
-    "returning", "identity", "limiter",
+    "returning", "identity", "limiter", "watch", "watch_outside", "watch_run", "dump", "dump_healthy", "dump_stuck",
 ]  # fmt: skip
 # And what those need of the packages for development.
-CHOSEN_PACKAGES = ["anyio", "cloudpickle", "hypothesis", "mypy", "numpy", "pytest", "uvloop"]
+CHOSEN_PACKAGES = ["anyio", "cloudpickle", "hypothesis", "mypy", "numpy", "pytest", "pytest-xdist", "uvloop"]
 
 OWN = [("futures", "threads"), ("futures", "processes"), ("pool", "processes")]
 
@@ -136,7 +136,7 @@ def pytest(result: Result, python: Path, *, chosen: bool, words: list[str]) -> s
     which = [f"tests/python/test_{name}.py" for name in CHOSEN] if chosen else ["tests"]
     call = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}"]
     # Most tests wait, for servers and processes.
-    call += [] if chosen else ["-n", "3"]
+    call += ["-n", "3"]
     report.unlink(missing_ok=True)
     done = subprocess.run([*call, *which, *words], cwd=ROOT, check=False)
     if done.returncode != 0:
