@@ -40,6 +40,7 @@ import unisono
         "unisono._functions.together",
         "unisono._queue.queue",
         "unisono._pools.thread_pool",
+        "unisono._watch.dump",
     ],
 )
 def test_the_examples_in_a_module_are_true(server, tmp_path, name):
