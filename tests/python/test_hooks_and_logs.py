@@ -72,6 +72,13 @@ def test_a_key_that_a_hook_adds_makes_a_post_one_that_is_repeated(server, call):
     assert call({"retries": 1, "event_hooks": {"request": [keyed]}}, "POST", url).attempts == 2
 
 
+def test_what_the_request_expects_that_is_sent_is_a_success_of_its_call(server, call):
+    hooks = {"request": [lambda request: request.replace(expect=404)]}
+    answer = call({"event_hooks": hooks}, "GET", server.url + "/status/404", expect=200)
+    assert (answer.status_code, answer.ok) == (404, True)
+    assert not call({"event_hooks": hooks}, "GET", server.url + "/items/1").ok
+
+
 def test_hooks_run_in_the_context_of_their_caller(server):
     seen = []
 

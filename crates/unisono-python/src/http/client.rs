@@ -140,9 +140,10 @@ struct State {
 
 /// A call on its way to the engine.
 struct Item {
-    request: Request,
-    /// What the latest attempt sent in its place, where its caller was asked.
-    replaced: RefCell<Option<Arc<Request>>>,
+    /// What is sent: as the caller gave it, and from then on as the caller said when it was asked.
+    request: RefCell<Arc<Request>>,
+    /// How long the call may take and how often it is tried, whatever is sent for it.
+    overrides: Overrides,
     /// Where the request has got to.
     trail: Trail,
     shared: Arc<Shared>,
@@ -172,15 +173,13 @@ impl Item {
 
 impl Item {
     /// What was sent last, or is to be sent first.
-    fn current(&self) -> Arc<Request> {
-        self.replaced.borrow().clone().unwrap_or_else(|| Arc::new(self.request.clone()))
+    fn request(&self) -> Arc<Request> {
+        self.request.borrow().clone()
     }
 
     fn asked(&self) -> (Method, Url) {
-        match &*self.replaced.borrow() {
-            Some(request) => (request.method.clone(), request.url.clone()),
-            None => (self.request.method.clone(), self.request.url.clone()),
-        }
+        let request = self.request.borrow();
+        (request.method.clone(), request.url.clone())
     }
 
     /// Tells the caller that an attempt begins, and waits for what it sends where it wants to be asked. An attempt that
@@ -200,7 +199,7 @@ impl Item {
             // that comes between this look and the wait.
             let reply = self.shared.lock().reply.take_if(|(to, _)| *to == attempt);
             if let Some((_, request)) = reply {
-                *self.replaced.borrow_mut() = Some(Arc::new(request));
+                *self.request.borrow_mut() = Arc::new(request);
                 return;
             }
             self.shared.replied.notified().await;
@@ -302,8 +301,8 @@ impl ClientEngine {
             feed.on_want(move || shared.has_news());
         }
         let item = Item {
-            request,
-            replaced: RefCell::default(),
+            overrides: request.overrides(),
+            request: RefCell::new(Arc::new(request)),
             trail: Trail::default(),
             shared: shared.clone(),
             streams: stream,
@@ -594,9 +593,8 @@ impl Job for Calls {
             if item.streams {
                 return self.stream(&item, &context).await;
             }
-            let replaced = item.replaced.borrow().clone();
-            let request = replaced.as_deref().unwrap_or(&item.request);
-            let (verdict, pause_until, reply) = self.http.attempt(request, &item.trail, &context).await;
+            let request = item.request();
+            let (verdict, pause_until, reply) = self.http.attempt(&request, &item.trail, &context).await;
             Attempt { pause_until, ..Attempt::new(verdict, reply) }
         };
         tokio::select! {
@@ -623,7 +621,7 @@ impl Job for Calls {
     }
 
     fn overrides(&self, item: &Item) -> Overrides {
-        item.request.overrides()
+        item.overrides
     }
 
     fn peer(&self, reply: &AttemptResult) -> Peer {
@@ -631,7 +629,7 @@ impl Job for Calls {
     }
 
     fn halted(&self, item: &Item, halt: Halt, last: Option<AttemptResult>) -> (Verdict, AttemptResult) {
-        let (verdict, mut reply) = self.http.halted(&item.current(), &item.trail, &halt, last);
+        let (verdict, mut reply) = self.http.halted(&item.request(), &item.trail, &halt, last);
         if let Halt::Cancelled { started, .. } = halt {
             let when = if started { "was done" } else { "began" };
             let error = HttpError::new(ErrorKind::Cancelled, format!("{CLOSED} before the request {when}"));
@@ -646,7 +644,7 @@ impl Calls {
     /// an attempt bounds the head only.
     async fn stream(&self, item: &Item, context: &Context) -> Attempt<Item, AttemptResult> {
         let begun = clock::now();
-        let request = item.current();
+        let request = item.request();
         let (judged, mut streaming) = match self.http.open(&request, &item.trail, context).await {
             Ok(opened) => opened,
             Err((verdict, error)) => return Attempt::new(verdict, AttemptResult::failed(error)),
@@ -706,7 +704,10 @@ impl Source for Waiting {
     fn poll_pull(&mut self, context: &mut task::Context<'_>, max: usize, into: &mut Vec<Offer<Item>>) -> Poll<Pull> {
         while into.len() < max {
             match self.0.poll_recv(context) {
-                Poll::Ready(Some(item)) => into.push(Offer { key: item.request.url.authority().into(), item }),
+                Poll::Ready(Some(item)) => {
+                    let key = item.request.borrow().url.authority().into();
+                    into.push(Offer { key, item });
+                }
                 Poll::Ready(None) if into.is_empty() => return Poll::Ready(Pull::End),
                 Poll::Pending if into.is_empty() => return Poll::Pending,
                 _ => break,
@@ -727,7 +728,8 @@ impl Sink<Calls> for Mail {
         for one in decided.drain(..) {
             let Decided { item, mut kind, effect, value: mut reply, attempts, elapsed } = one;
             // An answer is an answer: what its status means is for the caller to say, who may have done so before.
-            let expect = item.request.expect().or(self.expect.as_ref());
+            let request = item.request();
+            let expect = request.expect().or(self.expect.as_ref());
             let is_expected = expect.zip(reply.response.as_ref()).map(|(expect, one)| expect.contains(one.status));
             if reply.response.is_some()
                 && reply
