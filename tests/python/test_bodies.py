@@ -343,6 +343,58 @@ def test_what_comes_in_once_is_taken_from_as_it_is_sent(sinks, kind):
     assert threads == {threading.get_ident()}
 
 
+class OnlyRead:
+    """Has a `read` and nothing else, and says how much was asked for at once."""
+
+    def __init__(self, content):
+        self.asked = []
+        self._content = io.BytesIO(content)
+
+    def read(self, size=-1):
+        self.asked.append(size)
+        return self._content.read(size)
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_parts_that_can_only_be_read_are_read_as_they_are_sent(sinks, kind):
+    sink = sinks()
+    one, other = OnlyRead(b"1" * 200_000), OnlyRead(b"2" * 300)
+    files = {"one": one, "between": b"raw", "other": ("n.bin", other)}
+    if kind == "sync":
+        with unisono.Client() as client:
+            assert client.post(sink.url, files=files).status_code == 200
+    else:
+
+        async def main():
+            async with unisono.AsyncClient() as client:
+                assert (await client.post(sink.url, files=files)).status_code == 200
+
+        asyncio.run(main())
+    assert "transfer-encoding: chunked" in sink.heads[0]
+    assert 200_300 < sink.sizes[0] < 201_500
+    # To their ends, and never as a whole.
+    assert (len(one.asked), len(other.asked), min(one.asked + other.asked) > 0) == (5, 2, True)
+
+
+def test_a_form_whose_part_comes_in_once_is_sent_once_and_is_for_calls(sinks):
+    dropping = sinks(lambda handler: handler.request.shutdown(socket.SHUT_RDWR) or b"x")
+    with unisono.Client(retries=3) as client:
+        with pytest.raises(unisono.FetchAmbiguous):
+            client.put(dropping.url, files={"f": OnlyRead(b"1")})
+        assert len(dropping.heads) == 1
+        with pytest.raises(unisono.FetchError, match="must be bytes, not str"):
+            client.put(dropping.url, files={"f": OnlyText()})
+    with pytest.raises(unisono.UsageError, match="open the file in binary mode"):
+        unisono.Request(dropping.url, files={"f": io.StringIO("x")})
+    (outcome,) = unisono.fetch([{"url": dropping.url, "files": {"f": OnlyRead(b"1")}}])
+    assert "its body comes in once, which is for a call of a client" in str(outcome.error)
+
+
+class OnlyText:
+    def read(self, size=-1):
+        return "text"
+
+
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_what_a_generator_raises_ends_the_call_with_that_cause(sinks, kind):
     sink = sinks()

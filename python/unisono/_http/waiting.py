@@ -33,6 +33,8 @@ class ThreadWait:
         self._engine = engine
         self.call = call
         self._attempts = attempts
+        # The part of the body that is brought now, and its pieces: several parts are brought one after the other.
+        self._part: int | None = None
         self._pieces: Iterator[bytes] | None = None
         self._cause: Exception | None = None
 
@@ -64,23 +66,23 @@ class ThreadWait:
         return chunk
 
     def _wait(self) -> None:
-        if (given := self.call.wanted()) is not None:
-            self._bring(given)
+        if (wanted := self.call.wanted()) is not None:
+            self._bring(*wanted)
         else:
             self._completions.wait()
             self._completions.take()
 
-    def _bring(self, given: Any) -> None:
+    def _bring(self, part: int, given: Any) -> None:
         """Bring the next piece of the body, on the thread of the caller: it may have what only that has."""
-        if self._pieces is None:
-            self._pieces = pieces_of(given)
+        if part != self._part or self._pieces is None:
+            self._part, self._pieces = part, pieces_of(given)
         try:
             piece = next(self._pieces, None)
         except Exception as error:
             self._cause = error
-            self.call.cannot_put(why_none(error))
+            self.call.cannot_put(part, why_none(error))
         else:
-            self.call.put(piece)
+            self.call.put(part, piece)
 
 
 class LoopWait:
@@ -101,6 +103,8 @@ class LoopWait:
         self._attempts = attempts
         # Made when a piece is wanted first: most calls have a body that is there.
         self._wants: asyncio.Event | None = None
+        # The part of the body that is brought now, as with `ThreadWait`.
+        self._part: int | None = None
         self._bringing: asyncio.Task[None] | None = None
         self._cause: Exception | None = None
 
@@ -142,26 +146,29 @@ class LoopWait:
         return self._loop_calls.waiter(self._number)
 
     def _look_for_wants(self) -> None:
-        if (given := self._call.wanted()) is not None:
+        if (wanted := self._call.wanted()) is not None:
+            part, given = wanted
             self._wants = self._wants or asyncio.Event()
             self._wants.set()
-            # One task for all pieces: what an async generator holds may be of its task.
-            self._bringing = self._bringing or asyncio.ensure_future(self._bring(given, self._wants))
+            if part != self._part:
+                # One task for all pieces of a part: what an async generator holds may be of its task. That of the part
+                # before has put its last.
+                self._part, self._bringing = part, asyncio.ensure_future(self._bring(part, given, self._wants))
 
-    async def _bring(self, given: Any, wants: asyncio.Event) -> None:
+    async def _bring(self, part: int, given: Any, wants: asyncio.Event) -> None:
         try:
             async with contextlib.aclosing(async_pieces_of(given)) as pieces:
                 async for piece in pieces:
-                    await self._put(piece, wants)
-            await self._put(None, wants)
+                    await self._put(part, piece, wants)
+            await self._put(part, None, wants)
         except Exception as error:
             self._cause = error
-            self._call.cannot_put(why_none(error))
+            self._call.cannot_put(part, why_none(error))
 
-    async def _put(self, piece: bytes | None, wants: asyncio.Event) -> None:
+    async def _put(self, part: int, piece: bytes | None, wants: asyncio.Event) -> None:
         await wants.wait()
         wants.clear()
-        self._call.put(piece)
+        self._call.put(part, piece)
 
     def leave(self) -> None:
         """The call is over, or nothing waits for it any more."""

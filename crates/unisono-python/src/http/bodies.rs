@@ -2,12 +2,13 @@
 //!
 //! Paths and regular files that are open are read as they are sent, on threads beside the engine, and can be sent
 //! again. Iterators and what has a `read` alone are drawn from by the caller that waits for the call, on its own thread
-//! or event loop, once; so they are for calls of clients. Within `files=`, what has a `read` alone is read at once.
+//! or event loop, once; so they are for calls of clients. So is what has a `read` alone within `files=`.
 
 use std::{fs::File, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use pyo3::{
+    PyTraverseError, PyVisit,
     prelude::*,
     types::{PyBytes, PyDict, PyList, PyMapping, PyString, PyTuple},
 };
@@ -26,14 +27,44 @@ pub struct Source {
     /// As it was given, where it was not bytes or text. Each request has a reference of its own, since the garbage
     /// collector counts those that it comes upon.
     pub given: Option<Py<PyAny>>,
-    /// Where the caller that waits puts the pieces of what comes in once.
-    pub feed: Option<Arc<BodyFeed>>,
+    /// What comes in once of it, in the order in which it is sent.
+    pub fed: Vec<Fed>,
+}
+
+/// What comes in once: what the caller that waits brings the pieces from, and where it puts them.
+#[derive(Debug)]
+pub struct Fed {
+    /// A reference of its own, as with [`Source`].
+    pub given: Py<PyAny>,
+    pub feed: Arc<BodyFeed>,
 }
 
 impl Clone for Source {
     fn clone(&self) -> Self {
-        let given = self.given.as_ref().map(|given| Python::attach(|py| given.clone_ref(py)));
-        Self { given, feed: self.feed.clone() }
+        Python::attach(|py| Self {
+            given: self.given.as_ref().map(|given| given.clone_ref(py)),
+            fed: self.fed.iter().map(|one| one.clone_ref(py)).collect(),
+        })
+    }
+}
+
+impl Source {
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.given)?;
+        self.fed.iter().try_for_each(|one| visit.call(&one.given))
+    }
+}
+
+impl Fed {
+    /// Such a body, and its feed.
+    fn new(given: &Bound<'_, PyAny>) -> (Body, Self) {
+        let feed = Arc::new(BodyFeed::new(None));
+        (Body::fed(feed.clone()), Self { given: given.clone().unbind(), feed })
+    }
+
+    /// The same, with another reference.
+    pub fn clone_ref(&self, py: Python<'_>) -> Self {
+        Self { given: self.given.clone_ref(py), feed: self.feed.clone() }
     }
 }
 
@@ -71,7 +102,10 @@ impl<'py> Given<'py> {
             (None, None) => Ok(None),
             (Some(data), None) if is_pairs(&data) => in_memory(encode_form(params(Some(&data))?).into(), Some(FORM)),
             (Some(data), None) => content_or_stream("data", &data),
-            (data, Some(files)) => in_memory(multipart(data.as_ref(), &files)?, None),
+            (data, Some(files)) => {
+                let (body, fed) = multipart(data.as_ref(), &files)?;
+                Ok(Some(((body, None), Source { given: None, fed })))
+            }
         }
     }
 }
@@ -105,8 +139,9 @@ fn is_pairs(data: &Bound<'_, PyAny>) -> bool {
     data.cast::<PyMapping>().is_ok() || data.is_instance_of::<PyList>() || data.is_instance_of::<PyTuple>()
 }
 
-/// A form with files: the fields of `data` first, as browsers send them in the order of the form.
-fn multipart(data: Option<&Bound<'_, PyAny>>, files: &Bound<'_, PyAny>) -> PyResult<Body> {
+/// A form with files: the fields of `data` first, as browsers send them in the order of the form; and what of it comes
+/// in once.
+fn multipart(data: Option<&Bound<'_, PyAny>>, files: &Bound<'_, PyAny>) -> PyResult<(Body, Vec<Fed>)> {
     let py = files.py();
     if let Some(data) = data.filter(|data| !is_pairs(data)) {
         let given = shown(data);
@@ -118,7 +153,7 @@ fn multipart(data: Option<&Bound<'_, PyAny>>, files: &Bound<'_, PyAny>) -> PyRes
         content_type: None,
         content: value.into(),
     });
-    let mut parts: Vec<Part> = fields.collect();
+    let (mut parts, mut fed): (Vec<Part>, _) = (fields.collect(), Vec::new());
     let items = match files.cast::<PyMapping>() {
         Ok(mapping) => mapping.items()?.into_any(),
         Err(_) => files.clone(),
@@ -128,18 +163,19 @@ fn multipart(data: Option<&Bound<'_, PyAny>>, files: &Bound<'_, PyAny>) -> PyRes
         let (name, value): (String, Bound<'_, PyAny>) = pair?.extract().map_err(wrong)?;
         match value.cast::<PyList>() {
             Ok(several) => several.iter().try_for_each(|one| {
-                parts.push(file_part(&name, &one)?);
+                parts.push(file_part(&name, &one, &mut fed)?);
                 PyResult::Ok(())
             })?,
             Err(_) if value.is_none() => {}
-            Err(_) => parts.push(file_part(&name, &value)?),
+            Err(_) => parts.push(file_part(&name, &value, &mut fed)?),
         }
     }
-    Body::multipart(parts).map_err(|error| usage(py, format!("files: {}", error.chain())))
+    let body = Body::multipart(parts).map_err(|error| usage(py, format!("files: {}", error.chain())))?;
+    Ok((body, fed))
 }
 
-/// A path, bytes, or a name with either and perhaps a media type.
-fn file_part(field: &str, value: &Bound<'_, PyAny>) -> PyResult<Part> {
+/// A path, bytes, or a name with either and perhaps a media type. What comes in once goes to the others that do.
+fn file_part(field: &str, value: &Bound<'_, PyAny>, fed: &mut Vec<Fed>) -> PyResult<Part> {
     let py = value.py();
     let what = format!("files: `{field}`");
     let (name, content, content_type) = match value.cast::<PyTuple>() {
@@ -167,7 +203,7 @@ fn file_part(field: &str, value: &Bound<'_, PyAny>) -> PyResult<Part> {
         Some(content_type) => text(&what, &content_type)?,
         None => guessed(py, &name)?,
     };
-    let content = content_of(&what, &content)?;
+    let content = content_of(&what, &content, fed)?;
     Ok(Part { name: field.to_owned(), file_name: Some(name), content_type: Some(content_type), content })
 }
 
@@ -223,10 +259,10 @@ fn content_again(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<Body>>
 /// The same, where it may also come in once.
 fn content_or_stream(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<(RowBody, Source)>> {
     let py = value.py();
-    let given = Some(value.clone().unbind());
+    let given = value.clone().unbind();
     if let Some(body) = content_again(name, value)? {
         let is_plain = value.is_instance_of::<PyString>() || value.is_instance_of::<PyBytes>();
-        return Ok(Some(((body, None), Source { given: given.filter(|_| !is_plain), feed: None })));
+        return Ok(Some(((body, None), Source { given: (!is_plain).then_some(given), fed: Vec::new() })));
     }
     let has = |attribute| value.hasattr(attribute);
     if !(has("read")? || has("__iter__")? || has("__aiter__")?) || value.cast::<PyMapping>().is_ok() {
@@ -234,12 +270,12 @@ fn content_or_stream(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<(R
         let why = format!("{name} must be text, bytes, a path, an open file or an iterable of bytes, not {given}");
         return Err(usage(py, why));
     }
-    let feed = Arc::new(BodyFeed::new(None));
-    Ok(Some(((Body::fed(feed.clone()), None), Source { given, feed: Some(feed) })))
+    let (body, fed) = Fed::new(value);
+    Ok(Some(((body, None), Source { given: Some(given), fed: vec![fed] })))
 }
 
-/// What is in a part of a form, which is read now where it could not be read again.
-fn content_of(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Body> {
+/// What is in a part of a form.
+fn content_of(name: &str, value: &Bound<'_, PyAny>, fed: &mut Vec<Fed>) -> PyResult<Body> {
     let py = value.py();
     if let Some(body) = content_again(name, value)? {
         return Ok(body);
@@ -248,9 +284,12 @@ fn content_of(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Body> {
         let given = shown(value);
         return Err(usage(py, format!("{name} must be text, bytes, a path or an open file, not {given}")));
     }
-    let read = value.call_method0("read")?;
-    let text = |_| usage(py, format!("{name}: open the file in binary mode (\"rb\")"));
-    Ok(Bytes::copy_from_slice(read.cast::<PyBytes>().map_err(text)?.as_bytes()).into())
+    if value.is_instance(&py.import("io")?.getattr("TextIOBase")?)? {
+        return Err(usage(py, format!("{name}: open the file in binary mode (\"rb\")")));
+    }
+    let (body, one) = Fed::new(value);
+    fed.push(one);
+    Ok(body)
 }
 
 /// The name, a descriptor and the position of a regular file that is open in binary mode; `None` for anything else that

@@ -32,8 +32,7 @@ use unisono_core::{
     reactor::{Reactor, spawn_local, with_local_tasks},
 };
 use unisono_http::{
-    AttemptClassifier, AttemptResult, BodyFeed, Client, CookieJar, Error as HttpError, Judged, Request, StatusSet,
-    Trail, Url,
+    AttemptClassifier, AttemptResult, Client, CookieJar, Error as HttpError, Judged, Request, StatusSet, Trail, Url,
 };
 use unisono_runner::{Defaults, Error, Fetched, Monitor, RowOutcome as Ended};
 
@@ -41,7 +40,10 @@ use crate::{
     errors,
     events::{EventLog, LogEvent},
     forks::HomeProcess,
-    http::request::{GivenRequest, row},
+    http::{
+        bodies::Fed,
+        request::{GivenRequest, row},
+    },
     notifier::Notifier,
     options::{HttpKeywords, Keywords, NewLimits, set_limits},
     outcomes::{self, FetchOutcome},
@@ -104,8 +106,8 @@ struct Completions {
 #[pyclass(frozen, module = "unisono._native")]
 pub struct ClientCall {
     shared: Arc<Shared>,
-    /// What the pieces of its body are brought from, and where they are put.
-    feed: Option<(Py<PyAny>, Arc<BodyFeed>)>,
+    /// What comes in once of its body, by the numbers that `wanted` gives.
+    fed: Vec<Fed>,
 }
 
 /// What caller and engine share about a call.
@@ -278,9 +280,12 @@ impl ClientEngine {
         retries: bool,
     ) -> PyResult<ClientCall> {
         self.home.check()?;
-        let feed = request.cast::<GivenRequest>().ok().and_then(|request| request.get().feed(py));
+        let fed: Vec<Fed> = match request.cast::<GivenRequest>() {
+            Ok(request) => request.get().fed().iter().map(|one| one.clone_ref(py)).collect(),
+            Err(_) => Vec::new(),
+        };
         let request = row(request, &self.defaults, number)?.call.map_err(|why| errors::input(py, &why))?.request;
-        if feed.as_ref().is_some_and(|(_, feed)| feed.is_begun()) {
+        if fed.iter().any(|one| one.feed.is_begun()) {
             let why =
                 "the body of this request comes in once, and was sent already: give bytes, a path or an open file";
             return Err(errors::usage(py, why));
@@ -296,9 +301,9 @@ impl ClientEngine {
             wants: Wants { to_be_asked, attempts, retries },
             replied: Notify::new(),
         });
-        if let Some((_, feed)) = &feed {
+        for one in &fed {
             let shared = shared.clone();
-            feed.on_want(move || shared.has_news());
+            one.feed.on_want(move || shared.has_news());
         }
         let item = Item {
             overrides: request.overrides(),
@@ -310,7 +315,7 @@ impl ClientEngine {
         if self.calls.send(item).is_err() {
             return Err(errors::usage(py, "the client is closed"));
         }
-        Ok(ClientCall { shared, feed })
+        Ok(ClientCall { shared, fed })
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -320,11 +325,9 @@ impl ClientEngine {
     /// Says what an attempt sends that has asked.
     fn reply(&self, call: &Bound<'_, ClientCall>, attempt: u16, request: &Bound<'_, PyAny>) -> PyResult<()> {
         self.home.check()?;
-        let ClientCall { shared, feed } = call.get();
-        let brings = request.cast::<GivenRequest>().ok().and_then(|request| request.get().feed(request.py()));
-        if let Some((_, other)) = brings
-            && !feed.as_ref().is_some_and(|(_, own)| Arc::ptr_eq(own, &other))
-        {
+        let ClientCall { shared, fed } = call.get();
+        let is_own = |other: &Fed| fed.iter().any(|own| Arc::ptr_eq(&own.feed, &other.feed));
+        if request.cast::<GivenRequest>().is_ok_and(|request| !request.get().fed().iter().all(is_own)) {
             let why = "a hook gave a body that comes in once in place of another: give bytes, a path or an open file";
             return Err(errors::usage(request.py(), why));
         }
@@ -479,31 +482,32 @@ impl ClientCall {
         self.shared.taken.notify_one();
     }
 
-    /// What the next piece of the body is to be brought from, when one is wanted.
-    fn wanted<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        let (given, feed) = self.feed.as_ref()?;
-        feed.take_want().then(|| given.bind(py).clone())
+    /// What the next piece of the body is to be brought from, when one is wanted, and its number. Those of a body are
+    /// wanted one after the other, each to its end.
+    fn wanted<'py>(&self, py: Python<'py>) -> Option<(usize, Bound<'py, PyAny>)> {
+        let mut all = self.fed.iter().enumerate();
+        all.find_map(|(number, one)| one.feed.take_want().then(|| (number, one.given.bind(py).clone())))
     }
 
-    /// Puts the piece that was wanted; `None` at the end.
-    #[pyo3(signature = (piece))]
-    fn put(&self, piece: Option<&Bound<'_, PyBytes>>) {
-        if let Some((_, feed)) = &self.feed {
+    /// Puts the piece that was wanted of this number; `None` at the end.
+    #[pyo3(signature = (number, piece))]
+    fn put(&self, number: usize, piece: Option<&Bound<'_, PyBytes>>) {
+        if let Some(one) = self.fed.get(number) {
             match piece {
-                Some(piece) => feed.put(Bytes::copy_from_slice(piece.as_bytes())),
-                None => feed.end(Ok(())),
+                Some(piece) => one.feed.put(Bytes::copy_from_slice(piece.as_bytes())),
+                None => one.feed.end(Ok(())),
             }
         }
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(self.feed.as_ref().map(|(given, _)| given))
+        self.fed.iter().try_for_each(|one| visit.call(&one.given))
     }
 
-    /// The piece that was wanted cannot be brought.
-    fn cannot_put(&self, why: String) {
-        if let Some((_, feed)) = &self.feed {
-            feed.end(Err(why));
+    /// The piece that was wanted of this number cannot be brought.
+    fn cannot_put(&self, number: usize, why: String) {
+        if let Some(one) = self.fed.get(number) {
+            one.feed.end(Err(why));
         }
     }
 }

@@ -33,7 +33,7 @@ impl Face for FetchFace {
 
     fn row(&self, item: &Bound<'_, PyAny>, line: u64) -> PyResult<Row<FetchCall>> {
         let mut row = row(item, &self.defaults, line)?;
-        if item.cast::<GivenRequest>().is_ok_and(|request| request.get().feed(item.py()).is_some()) {
+        if item.cast::<GivenRequest>().is_ok_and(|request| !request.get().fed().is_empty()) {
             row.call = Err(ONCE_IS_FOR_CALLS.to_owned());
         }
         Ok(row)

@@ -1,6 +1,6 @@
 //! Requests as Python gives them: an address, a `Request`, or a mapping.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use pyo3::{
     PyTraverseError, PyVisit,
@@ -8,14 +8,14 @@ use pyo3::{
     types::{PyBytes, PyDict, PyMapping, PyString},
 };
 use unisono_core::{Overrides, Secret, redacted};
-use unisono_http::{Body, BodyFeed, FORM, RequestCookie, RequestOptions, StatusSet};
+use unisono_http::{Body, FORM, RequestCookie, RequestOptions, StatusSet};
 use unisono_runner::{
     Defaults, FetchCall, NoFields, ROW_BODIES, ROW_OPTIONS, Row, RowFields, RowOptions, RowOrigin, RowRequest,
 };
 
 use crate::{
     errors,
-    http::bodies::{self, Given, Source},
+    http::bodies::{self, Fed, Given, Source},
     options::Keywords,
     values::{pairs, params, text},
 };
@@ -84,7 +84,7 @@ impl GivenRequest {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.source.given)
+        self.source.traverse(&visit)
     }
 
     fn __repr__(&self) -> String {
@@ -127,9 +127,9 @@ impl GivenRequest {
         Ok(self)
     }
 
-    /// What the caller that waits brings the pieces from, and where it puts them; `None` where the body needs none.
-    pub fn feed(&self, py: Python<'_>) -> Option<(Py<PyAny>, Arc<BodyFeed>)> {
-        Some((self.source.given.as_ref()?.clone_ref(py), self.source.feed.clone()?))
+    /// What of the body comes in once, in the order in which it is sent.
+    pub fn fed(&self) -> &[Fed] {
+        &self.source.fed
     }
 
     pub fn row_request(&self) -> RowRequest {
@@ -323,7 +323,7 @@ fn from_mapping(item: &Bound<'_, PyAny>) -> PyResult<(RowRequest, Columns)> {
     given.json = json;
     let own_body = given.body(item.py())?;
     if let Some(((body, content_type), source)) = bodies::of_words(item.py(), own_body, &worded)? {
-        if source.feed.is_some() {
+        if !source.fed.is_empty() {
             return Err(errors::usage(item.py(), ONCE_IS_FOR_CALLS));
         }
         (row.body, row.content_type) = (Some(body), content_type);
