@@ -1,6 +1,7 @@
 """The process that makes the workers: it may be killed at any moment, takes signals as it should, and is there while it
 is used."""
 
+import contextlib
 import os
 import random
 import signal
@@ -12,9 +13,9 @@ import time
 import pytest
 
 import unisono
-from support.processes import children, is_alive, until
+from support.processes import children, is_alive, state, until
 from unisono._pools import spawning as _spawning
-from unisono.errors import WorkerDied
+from unisono.errors import TaskTimeout, WorkerDied
 
 LONG = 60
 
@@ -75,6 +76,83 @@ def test_a_zygote_that_is_killed_while_messages_wait_in_its_socket_is_replaced()
             ends = [task.exception(LONG) for task in tasks]
             assert sum(isinstance(end, WorkerDied) for end in ends) <= 3
             assert all(end is None or isinstance(end, WorkerDied) for end in ends)
+
+
+@pytest.fixture
+def stopped():
+    """Stops a process; what was stopped goes on at the end, if it is there yet."""
+    _spawning.stop_zygotes()
+    processes = []
+
+    def stop(process):
+        processes.append(os.pidfd_open(process))
+        os.kill(process, signal.SIGSTOP)
+        until(lambda: state(process) == "T", "the stop")
+
+    yield stop
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(process, signal.SIGCONT)
+        os.close(process)
+    _spawning.stop_zygotes()
+
+
+def test_a_pool_whose_zygote_was_stopped_keeps_its_bounds_and_ends(stopped):
+    pool = unisono.ProcessPool(1)
+    worker = pool.submit(os.getpid).result(LONG)
+    [zygote] = zygotes()
+    stopped(zygote)
+    os.kill(worker, signal.SIGKILL)
+    until(lambda: not is_alive(worker), "its end")
+    # The zygote alone would know, and makes no other.
+    with pytest.raises(TaskTimeout):
+        pool.task(timeout=0.5).submit(abs, -1).result(LONG)
+    left = pool.submit(abs, -1)
+    pool.terminate()
+    assert left.cancelled()
+
+
+def test_a_worker_that_is_let_go_or_killed_has_ended_though_its_zygote_was_stopped(stopped):
+    [idle, busy] = [unisono.ProcessPool(1) for _ in range(2)]
+    workers = [pool.submit(os.getpid).result(LONG) for pool in (idle, busy)]
+    [zygote] = zygotes()
+    stopped(zygote)
+    asleep = busy.submit(time.sleep, 10 * LONG)
+    until(asleep.running, "its task")
+    idle.shutdown()
+    busy.terminate()
+    assert asleep.cancelled()
+    assert not any(is_alive(worker) for worker in workers)
+
+
+def test_a_program_whose_zygote_was_stopped_ends_with_all_of_its_processes(tmp_path):
+    program = """
+        import os, signal, time, unisono
+
+        if __name__ == "__main__":
+            pool = unisono.ProcessPool(1)
+            worker = pool.submit(os.getpid).result()
+            [zygote] = map(int, open(f"/proc/self/task/{os.getpid()}/children").read().split())
+            pool.submit(time.sleep, 600)
+            print(worker, zygote, flush=True)
+            os.kill(zygote, signal.SIGSTOP)
+    """
+    path = tmp_path / "program.py"
+    path.write_text(textwrap.dedent(program))
+    done = subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=LONG, check=False)
+    assert done.returncode == 0
+    assert not any(is_alive(int(process)) for process in done.stdout.split())
+
+
+def test_tasks_before_a_worker_that_was_stopped_are_run_by_another(stopped):
+    with unisono.ProcessPool(1) as pool:
+        worker = pool.submit(os.getpid).result(LONG)
+        stopped(worker)
+        # Its time does not run while it waits, but no worker that runs is so long about it.
+        tasks = [pool.task(timeout=0.5).submit(os.getpid) for _ in range(3)]
+        others = {task.result(LONG) for task in tasks}
+        assert len(others) == 1 and worker not in others
+        until(lambda: not is_alive(worker), "the end of the one that was stopped")
 
 
 SIGNALS = """

@@ -109,6 +109,10 @@ pub(crate) struct Worker {
     /// How many tasks it has been given and kept.
     pub given: u64,
     pub leaving: Leaving,
+    /// The first task that lies before it, if it had not begun that when this was looked at first, and when that was.
+    unbegun: Option<(u64, u64)>,
+    /// Since when its process is known to have ended, though its zygote has not told how.
+    gone_since_ns: Option<u64>,
     /// When it is woken unasked and how much later the next time, both in nanoseconds; no time if it has come on.
     nudge: (u64, u64),
     /// Tasks with a key that it was killed for: until it is gone for certain, nothing else of that key may begin.
@@ -154,6 +158,8 @@ impl Worker {
             busy: 0,
             given: 0,
             leaving: Leaving::No,
+            unbegun: None,
+            gone_since_ns: None,
             nudge: (0, 0),
             killed_for: Vec::new(),
             functions: HashSet::new(),
@@ -277,6 +283,29 @@ impl Worker {
     /// the worker is still at it or was quicker, and has begun another.
     pub fn is_last(&self, number: u64) -> bool {
         self.entries.iter().rfind(|entry| entry.task.is_some()).is_some_and(|entry| entry.number == number)
+    }
+
+    /// Whether it has done nothing about the first task that lies before it, though it could, for longer than any
+    /// worker takes that runs. To be asked of a task that has not begun.
+    pub fn hangs_before(&mut self, number: u64, now_ns: u64) -> bool {
+        if self.entries.iter().find(|entry| entry.task.is_some()).is_none_or(|entry| entry.number != number) {
+            return false;
+        }
+        match self.unbegun {
+            Some((first, since_ns)) if first == number => now_ns.saturating_sub(since_ns) >= LONGEST_WAKE_NS,
+            _ => {
+                self.unbegun = Some((number, now_ns));
+                false
+            }
+        }
+    }
+
+    /// Its process has ended. Whether it is to be reaped without being told how: where that is of no interest, or is
+    /// waited for in vain.
+    pub fn is_gone_for_good(&mut self, now_ns: u64) -> bool {
+        let since_ns = *self.gone_since_ns.get_or_insert(now_ns);
+        let is_expected = self.is_doomed() || self.dismissed().is_some() && self.is_idle();
+        is_expected && !self.is_torn() || now_ns.saturating_sub(since_ns) >= LONGEST_UNTOLD_NS
     }
 
     /// Takes the last task back, unless it has begun. Never another than the last, since what defines a function is
@@ -571,6 +600,12 @@ impl Worker {
     }
 }
 
+/// So long a worker that runs may take to begin the first task that lies before it, in nanoseconds, on a machine that
+/// has much else to do.
+pub(crate) const LONGEST_WAKE_NS: u64 = 5_000_000_000;
+/// So long a zygote may take to tell how a worker has ended, which tasks are told in their turn. One that was stopped
+/// never does.
+const LONGEST_UNTOLD_NS: u64 = 5_000_000_000;
 /// So many messages are read at once, so that a worker that never stops talking does not hold up the others.
 const MOST_MESSAGES: usize = 256;
 /// So much of a worker's standard error is kept.

@@ -13,7 +13,7 @@ use super::state::{Core, Driver, Lifecycle, Loss, Pool, nanoseconds_of};
 use crate::{
     inside::{QUIET_NS, kind},
     task::{Death, Task, TaskOutcome, held},
-    worker::{Placed, Progress, Worker},
+    worker::{LONGEST_WAKE_NS, Placed, Progress, Worker},
 };
 
 impl Pool {
@@ -157,7 +157,11 @@ impl Pool {
             let Some(task) = worker.on_cell(cell).cloned() else { continue };
             let Some(timeout) = task.terms.timeout else { continue };
             let is_starting = !worker.is_ready();
-            let due = match worker.exchange.began_ns(cell) {
+            let longest = nanoseconds_of(timeout).max(LEAST_NS);
+            let began = worker.exchange.began_ns(cell);
+            // A stopped one, say: it holds up what lies before it, and nothing of it is under way.
+            let hangs = began.is_none() && !is_starting && worker.hangs_before(cell, now);
+            let due = match began {
                 // Nothing has begun later than now: it was written over.
                 Some(began) if began > nanoseconds() => {
                     worker.tear();
@@ -165,7 +169,17 @@ impl Pool {
                 }
                 Some(began) => began.saturating_add(nanoseconds_of(timeout)),
                 None if is_starting && self.not_begun_in_time(core, number, &task, timeout) => continue,
-                None => now + nanoseconds_of(timeout).max(LEAST_NS),
+                None if is_starting => now + longest,
+                None if hangs => {
+                    self.give_back(core, number);
+                    let worker = core.workers.get_mut(&number).expect("it was there a line ago");
+                    if worker.on_cell(cell).is_none() {
+                        worker.kill();
+                        continue;
+                    }
+                    now + LEAST_NS
+                }
+                None => now + longest.min(LONGEST_WAKE_NS),
             };
             if due > now {
                 core.deadlines.push(Reverse((due, number, cell)));

@@ -10,6 +10,7 @@
 
 use std::{io, os::fd::AsFd, sync::Arc, time::Duration};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use unisono_sys::monotonic::nanoseconds;
 
 use super::{
@@ -155,6 +156,31 @@ impl Pool {
             }
         }
         self.drop_unmade(core);
+        self.look_after_gone(core, now);
+    }
+
+    /// Looks whether processes have ended of which the zygote, that is to tell it, has said nothing: it may have been
+    /// stopped, and an end must not wait for it.
+    fn look_after_gone(&self, core: &mut Core, now: u64) {
+        // Played workers have no process of their own.
+        let made = || core.workers.iter().filter(|(_, worker)| worker.starter.is_some());
+        let (numbers, mut processes): (Vec<usize>, Vec<_>) = made()
+            .filter_map(|(number, worker)| Some((*number, PollFd::new(worker.process()?, PollFlags::IN))))
+            .unzip();
+        // It fails only for too many descriptors.
+        if !poll(&mut processes, Some(&Timespec::default())).is_ok_and(|ready| ready > 0) {
+            return;
+        }
+        let ended: Vec<_> = processes.iter().map(|process| !process.revents().is_empty()).collect();
+        for number in numbers.into_iter().zip(ended).filter_map(|(number, ended)| ended.then_some(number)) {
+            let Some(worker) = core.workers.get_mut(&number) else { continue };
+            worker.give_no_more();
+            if worker.is_gone_for_good(now) {
+                self.reap(core, number, Death::Unknown);
+            } else {
+                self.give_back(core, number);
+            }
+        }
     }
 
     /// Lets those go that are to be killed and are no processes yet. One that becomes a process all the same finds that
