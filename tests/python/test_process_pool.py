@@ -405,21 +405,37 @@ def _nested():
 
 def test_after_a_fork_the_child_refuses_clearly(pool):
     pool.submit(abs, 1).result(LONG)
+    task, watched = pool.submit(pause, LONG), pool.submit(pause, LONG)
+    watched.add_done_callback(lambda _: None)
+    refused = [
+        lambda: pool.submit(abs, 1),
+        lambda: task.result(),
+        lambda: task.exception(),
+        lambda: concurrent.futures.wait([task]),
+        lambda: concurrent.futures.wait([watched]),
+        lambda: next(concurrent.futures.as_completed([watched])),
+        lambda: task.add_done_callback(print),
+    ]
     reader, writer = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if child == 0:
+        signal.alarm(LONG)
         try:
-            pool.submit(abs, 1)
-        except RuntimeError as error:
-            os.write(writer, str(error).encode())
+            for call in refused:
+                try:
+                    call()
+                except RuntimeError as error:
+                    os.write(writer, f"{error}\n".encode())
         finally:
             os._exit(0)
     os.close(writer)
     with os.fdopen(reader) as text:
-        assert "after a fork" in text.read()
+        told = text.read().splitlines()
+    assert len(told) == len(refused) and all("after a fork" in line for line in told)
     os.waitpid(child, 0)
+    assert task.cancel(running=True) and watched.cancel(running=True)
     assert pool.submit(abs, -1).result(LONG) == 1
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import ctypes
 import functools
 import gc
 import logging
@@ -404,24 +405,37 @@ def test_a_callback_is_called_once_whenever_it_is_added():
 
 def test_in_the_child_of_a_fork_nobody_waits_for_a_thread_that_is_in_the_parent():
     text = """
-import os, threading, warnings, unisono
+import concurrent.futures, os, signal, threading, warnings, unisono
 # Since Python 3.12 each fork beside threads is warned of.
 warnings.simplefilter("ignore", DeprecationWarning)
 gate = threading.Event()
 pool = unisono.ThreadPool(1)
 task = pool.submit(gate.wait, 30)
+watched = pool.submit(abs, -1)
+watched.add_done_callback(lambda _: None)
+waits = [
+    lambda: task.result(),
+    lambda: task.exception(),
+    lambda: concurrent.futures.wait([task]),
+    lambda: concurrent.futures.wait([watched]),
+    lambda: next(concurrent.futures.as_completed([watched])),
+    lambda: task.add_done_callback(print),
+]
 child = os.fork()
 if child == 0:
-    try:
-        task.result()
-    except RuntimeError as error:
-        print(error, flush=True)
+    signal.alarm(60)
+    for wait in waits:
+        try:
+            wait()
+        except RuntimeError as error:
+            print(error, flush=True)
     os._exit(0)
-os.waitpid(child, 0)
+print(os.waitpid(child, 0)[1])
 gate.set()
-print(task.result())
+print(task.result(), watched.result())
 """
-    assert program(text) == (0, "this task's thread is in the parent of this process\nTrue\n", "")
+    refused = "this task's thread is in the parent of this process\n"
+    assert program(text) == (0, 6 * refused + "0\nTrue 1\n", "")
 
 
 class Noting:
@@ -558,3 +572,24 @@ def test_a_task_whose_result_holds_its_own_future_is_collected():
     gone = hold()
     gc.collect()
     assert gone() is None
+
+
+def test_what_is_set_into_a_thread_of_a_pool_ends_the_task_that_it_comes_upon_and_nothing_else():
+    class Stop(Exception):
+        pass
+
+    with ThreadPool(2, "stopped", max_pending=40) as pool:
+        for _ in range(50):
+            tasks = [pool.submit(sum, range(number * 10)) for number in range(40)]
+            for thread in threading.enumerate():
+                if thread.name.startswith("stopped"):
+                    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(Stop))
+            errors = [task.exception(BOUND) for task in tasks]
+            assert all(error is None or isinstance(error, Stop) for error in errors)
+        # Both threads work, and all places of `max_pending` are free.
+        gate = threading.Event()
+        both = [pool.submit(gate.wait) for _ in range(2)]
+        until(lambda: pool.pending == 0)
+        waiting = [pool.submit(abs, -1) for _ in range(40)]
+        gate.set()
+        assert [task.exception(BOUND) for task in [*both, *waiting]] == 42 * [None]

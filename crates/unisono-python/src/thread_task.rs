@@ -10,7 +10,10 @@
 
 use std::{
     mem,
-    sync::{LazyLock, Mutex, MutexGuard, PoisonError},
+    sync::{
+        LazyLock, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Instant,
 };
 
@@ -34,8 +37,7 @@ use crate::{
 pub struct ThreadTask {
     state: Mutex<State>,
     /// Whether it holds one of the places of `max_pending`.
-    #[pyo3(get)]
-    has_place: bool,
+    has_place: AtomicBool,
     forks: u64,
 }
 
@@ -96,7 +98,12 @@ impl ThreadTask {
     ) -> Self {
         let stage = Stage::Pending(WorkItem { function, arguments, keywords, context });
         let state = State { stage, is_observed: false, sleepers: Vec::new() };
-        Self { state: Mutex::new(state), has_place, forks: forks::generation() }
+        Self { state: Mutex::new(state), has_place: AtomicBool::new(has_place), forks: forks::generation() }
+    }
+
+    /// Whether it held one of the places of `max_pending`, which is the caller's to give back now; true once.
+    fn give_up_place(&self) -> bool {
+        self.has_place.swap(false, Ordering::Relaxed)
     }
 
     /// What is to be called, with what, and in which context; `None` when it was cancelled. From now on it runs.
@@ -163,6 +170,14 @@ impl ThreadTask {
         let mut state = self.state();
         state.is_observed = !state.stage.has_ended();
         state.is_observed
+    }
+
+    /// Refuses in the child of a fork, unless it has ended: nothing ends it there.
+    fn refuse_if_forked(&self) -> PyResult<()> {
+        if self.forks == forks::generation() || self.state().stage.has_ended() {
+            return Ok(());
+        }
+        Err(PyRuntimeError::new_err("this task's thread is in the parent of this process"))
     }
 
     /// What the task returned, waited for.
@@ -234,14 +249,11 @@ impl ThreadTask {
 
     /// Returns when it has ended.
     fn wait(&self, py: Python<'_>, seconds: Option<f64>) -> PyResult<()> {
+        self.refuse_if_forked()?;
         let parker = {
             let mut state = self.state();
             if state.stage.has_ended() {
                 return Ok(());
-            }
-            if self.forks != forks::generation() {
-                drop(state);
-                return Err(PyRuntimeError::new_err("this task's thread is in the parent of this process"));
             }
             // Listed under the lock under which it has not ended, so its end cannot be missed.
             let parker = Parker::default();

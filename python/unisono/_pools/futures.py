@@ -38,6 +38,9 @@ class PoolFuture(concurrent.futures.Future[T]):
         def observe(self) -> bool:
             """Has `_announce` called at the end; false when it has ended. Of the native half."""
 
+        def refuse_if_forked(self) -> None:
+            """Refuses in the child of a fork, unless it has ended. Of the native half."""
+
     def cancelled(self) -> bool:
         """Whether the task was cancelled."""
         return self.place() == "cancelled"
@@ -77,6 +80,9 @@ class PoolFuture(concurrent.futures.Future[T]):
     @property
     def _observation(self) -> _Observation:
         observation: _Observation | None = self.__dict__.get("_observation")
+        if observation is None or not observation.is_told:
+            # A waiter of the standard library would wait for ever there.
+            self.refuse_if_forked()
         if observation is None:
             # Of two threads that look first, one wins; only then is it told.
             observation = self.__dict__.setdefault("_observation", _Observation())

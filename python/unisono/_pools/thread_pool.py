@@ -192,7 +192,7 @@ class ThreadPool(PoolCalls, ThreadPoolExecutor):
                 if has_place:
                     workers.give_place()
                 raise workers.refusal()
-            why = None if workers.queue._offer(task) else workers.not_awaited(task)
+            why = None if workers.queue._offer(task) else workers.not_awaited()
         # Without the lock, so that a handler may use the pool from whichever thread.
         if why is not None:
             goes_on = "the thread pool %s could not start a thread, and goes on with those that it has: %s"

@@ -121,7 +121,7 @@ class ThreadWorkers:
         if self.places is not None:
             self.places.release()
 
-    def not_awaited(self, task: Task) -> str | None:
+    def not_awaited(self) -> str | None:
         """A task stands in line: starts a thread for it, or sees to it that a warning is logged if that lasts.
 
         Returns why no thread could be started, if that is to be said. The task waits for the threads that there are.
@@ -149,11 +149,22 @@ class ThreadWorkers:
     def begin(self, task: Task) -> None:
         """A thread has taken a task."""
         # Before it runs: a place bounds the tasks that wait.
-        if task.has_place:
+        if task.give_up_place():
             self.give_place()
         if self.waiting_since is not None and not len(self.queue):
             self.waiting_since = None
         self.running[threading.get_ident()] = task
+
+    def replace(self, taken: list[Task]) -> None:
+        """A thread ends in the middle of its work: what it has taken is for another, which is started if need be."""
+        with self.lock:
+            self.threads.discard(threading.current_thread())
+            self.running.pop(threading.get_ident(), None)
+            _settle(taken, RuntimeError("its thread was ended"))
+            for task in taken:
+                self.queue._give_back([task])
+            if len(self.queue):
+                self.not_awaited()
 
     def leave(self) -> bool:
         """A thread that had nothing to do for long may end, unless a task came to the line meanwhile."""
@@ -190,7 +201,7 @@ class ThreadWorkers:
 
     def drain(self, end: Callable[[Task], object]) -> None:
         for task in self.queue._take(sys.maxsize):
-            if task.has_place:
+            if task.give_up_place():
                 self.give_place()
             end(task)
 
@@ -262,32 +273,76 @@ def _work(workers: ThreadWorkers) -> None:
             workers.break_down()
             workers.threads.discard(threading.current_thread())
             return
+    taken: list[Task] = []
+    came: BaseException | None = None
+    has_ended = False
+    try:
+        while not has_ended:
+            try:
+                if came is not None:
+                    error, came = came, None
+                    _settle(taken, error)
+                    del error
+                _serve(workers, taken)
+                has_ended = True
+            except BaseException as error:
+                # Set into this thread from another one (`PyThreadState_SetAsyncExc`), to stop a task that has ended by
+                # now or has not begun. It ends the task that it has come upon, and not those behind it. It is not
+                # logged, since another that came meanwhile could leave a lock of `logging` closed.
+                came = error
+    finally:
+        if not has_ended:
+            # It came between the two, after another one.
+            workers.replace(taken)
+
+
+def _serve(workers: ThreadWorkers, taken: list[Task]) -> None:
+    """Runs tasks until there are none for long; the one that it is at is in `taken`."""
     ident = threading.get_ident()
     while True:
-        try:
-            task = workers.queue._next_offer(workers.idle_timeout)
-        except QueueClosed:
-            workers.threads.discard(threading.current_thread())
-            return
-        if task is None:
+        if not taken:
+            try:
+                workers.queue._next_offer(workers.idle_timeout, taken)
+            except QueueClosed:
+                workers.threads.discard(threading.current_thread())
+                return
+        if not taken:
             if workers.leave():
                 return
             continue
+        [task] = taken
         workers.begin(task)
         try:
             if task.run():
-                task._announce()
-        except BaseException:
-            # A callback's, which ends neither this thread nor what waits for it.
-            log_ending(task)
+                _tell(task)
+            # Not while it waits for the next: what the task holds can be dropped now.
+            taken.clear()
         finally:
             # Not there any more in the child of a fork that the task made.
             workers.running.pop(ident, None)
         if workers.is_copy:
             # The task forked, and this is its child: it gets no other task, and its parent waits for its end.
             return
-        # Not while it waits for the next: what the task holds can be dropped now.
         del task
+
+
+def _tell(task: Task) -> None:
+    try:
+        task._announce()
+    except BaseException:
+        # A callback's, which ends neither this thread nor what waits for it.
+        log_ending(task)
+
+
+def _settle(taken: list[Task], error: BaseException) -> None:
+    """Ends the task that was begun, if it has not; one that was not is run yet."""
+    for task in taken:
+        if task.place() == "pending":
+            return
+        task.raised(error)
+        if "_observation" in vars(task):
+            task._announce()
+    taken.clear()
 
 
 class StallWatch:

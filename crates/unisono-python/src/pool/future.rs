@@ -121,6 +121,14 @@ impl FutureCore {
         }
     }
 
+    /// Refuses in the child of a fork, unless it has ended: nothing is told of it there.
+    fn refuse_if_forked(&self) -> PyResult<()> {
+        match self.task() {
+            Some((shared, task)) if !task.has_ended() => shared.refuse_if_forked(),
+            _ => Ok(()),
+        }
+    }
+
     /// Has the thread in the background tell of its end; false when it has ended.
     fn observe(slf: &Bound<'_, Self>) -> bool {
         let py = slf.py();

@@ -195,9 +195,13 @@ impl QueueCore {
         Ok(is_awaited)
     }
 
-    /// Takes the first item, waiting for so many seconds; `None` when none came. For a thread that does nothing else.
-    fn _next_offer(slf: &Bound<'_, Self>, idle: Option<f64>) -> PyResult<Option<Item>> {
-        slf.get().get_waiting(slf, Limit(idle.and_then(moment_in)))
+    /// Adds the first item to `taken`, waiting for so many seconds. For a thread that does nothing else: what is set
+    /// into it from another as this returns (`PyThreadState_SetAsyncExc`) would take a returned item with it.
+    fn _next_offer(slf: &Bound<'_, Self>, idle: Option<f64>, taken: &Bound<'_, PyList>) -> PyResult<()> {
+        match slf.get().get_waiting(slf, Limit(idle.and_then(moment_in)))? {
+            Some(item) => taken.append(item),
+            None => Ok(()),
+        }
     }
 
     /// Puts an item; a coroutine.
