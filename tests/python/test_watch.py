@@ -553,3 +553,77 @@ with unisono.watch(stall=5):
 """
     done = run(tmp_path, program, "asyncio")
     assert (done.returncode, done.stderr) == (0, "")
+
+
+# What programs do that must come to nothing worse for being watched.
+ROUGH = {
+    "a_thread_name_that_is_no_text": """
+name = os.fsdecode(b"upload-\\xff.txt")
+threading.Thread(target=lambda: asyncio.run(asyncio.sleep(0)), name=name).start()
+""",
+    "all_descriptors_closed_and_a_file_opened": """
+os.closerange(3, 256)
+with open("database", "w+b", buffering=0) as database:
+    async def main():
+        for _ in range(3):
+            time.sleep(0.15)
+            await asyncio.sleep(0)
+    asyncio.run(main())
+    watch.stop()
+    assert os.pread(database.fileno(), 10, 0) == b""
+""",
+    "a_loop_that_has_no_more_than_it_needs": """
+class Loop(asyncio.AbstractEventLoop):
+    def run_forever(self):
+        return None
+Loop().run_forever()
+""",
+    "a_broken_pipe_for_standard_error": """
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+reader, writer = os.pipe()
+os.close(reader)
+error = os.dup(2)
+os.dup2(writer, 2)
+async def main():
+    while watch.counts()["stalls"] == 0:
+        time.sleep(0.2)
+        await asyncio.sleep(0)
+asyncio.run(main())
+os.dup2(error, 2)
+""",
+}
+
+
+@pytest.mark.parametrize("name", ROUGH)
+def test_what_a_program_does_is_not_worse_for_being_watched(name, tmp_path):
+    stall = 0.05 if name == "a_broken_pipe_for_standard_error" else 5
+    program = f"import asyncio, os, signal, threading, time\nimport unisono\nwatch = unisono.watch(stall={stall})\n"
+    done = run(tmp_path, program + ROUGH[name], "asyncio")
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_end_of_a_stall_is_told_although_the_loop_ends_with_it(tmp_path):
+    program = """
+import asyncio, time
+import unisono
+async def main():
+    while not open("told").read():
+        time.sleep(0.3)
+with unisono.watch(stall=0.05, file="told", json=True):
+    asyncio.run(main())
+"""
+    done = run(tmp_path, program, "asyncio")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [event["event"] for event in told(tmp_path)].count("ended") == 1
+
+
+def test_what_is_no_function_is_not_decorated(unwatched):
+    import unisono
+
+    def generator():
+        yield 1
+
+    for wrong in (generator, int, None):
+        with pytest.raises(unisono.ArgumentError, match="watch decorates functions"):
+            unisono.watch(stall=5)(wrong)

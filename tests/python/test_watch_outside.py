@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import socket
 import stat
 import subprocess
@@ -156,3 +157,15 @@ def test_the_lines_at_which_a_program_is_are_counted(unisono, tmp_path, runtime)
         assert len(looks) == 2
     assert unisono("top", str(running.pid)).returncode == 2
     assert unisono("top", str(os.getpid()), "--every", "0").returncode == 2
+
+
+def test_a_process_that_is_stopped_is_listed_as_one_that_does_not_answer(unisono, tmp_path, runtime):
+    with program(tmp_path, HANGS["asleep"], dict(os.environ)) as running:
+        running.send_signal(signal.SIGSTOP)
+        try:
+            [told] = json.loads(unisono("ps", "--json").stdout)
+            assert told["error"] == "does not answer: is it stopped?"
+            done = unisono("dump", str(running.pid))
+            assert (done.returncode, f"process {running.pid} does not answer" in done.stderr) == (125, True)
+        finally:
+            running.send_signal(signal.SIGCONT)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import zipapp
 
 import pytest
 
@@ -69,7 +70,7 @@ def test_an_error_of_the_program_is_its_own_and_shows_its_lines(unisono, tmp_pat
     program.write_text("def fails():\n    raise LookupError('gone')\nfails()\n")
     done = unisono("run", program)
     assert done.returncode == 1
-    assert f'File "{program}", line 2, in fails' in done.stderr
+    assert done.stderr.splitlines()[1] == f'  File "{program}", line 3, in <module>'
     assert done.stderr.endswith("LookupError: gone\n")
 
 
@@ -103,3 +104,14 @@ def test_its_help_says_what_there_is(unisono):
     done = unisono("run", "--help")
     assert done.returncode == 0
     assert all(word in done.stdout for word in ("--loop", "--stall", "--file", "--json", "-m"))
+
+
+def test_an_archive_and_a_folder_with_a_main_module_are_run_as_well(unisono, tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "__main__.py").write_text("import sys\nprint(__name__, sys.argv[1:])\n")
+    archive = tmp_path / "program.pyz"
+    zipapp.create_archive(folder, archive)
+    for program in (folder, archive):
+        done = unisono("run", program, "x")
+        assert (done.returncode, done.stdout, done.stderr) == (0, "__main__ ['x']\n", "")

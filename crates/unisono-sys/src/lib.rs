@@ -15,6 +15,7 @@ pub mod private_copy;
 pub mod process;
 pub mod readiness;
 pub mod shared;
+pub mod signals;
 pub mod standard;
 pub mod start;
 pub mod system;

@@ -4,6 +4,7 @@
 //! the kernel (`memory.rs`), which refuses what is not there, and what is read is checked before it is believed.
 
 pub mod cause;
+mod descriptor;
 pub mod event;
 pub mod folder;
 pub mod interpreter;

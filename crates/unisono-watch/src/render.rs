@@ -159,7 +159,7 @@ fn told(cause: Cause) -> String {
         Cause::NoCpu => "it is given no CPU".into(),
         Cause::Works { on: Work::Collection, .. } => "it uses the CPU in the garbage collector".into(),
         Cause::Works { on: Work::OneCall, holds_lock } => {
-            format!("it uses the CPU in one call of C{}", lock(holds_lock))
+            format!("it uses the CPU in one call of C, or a loop without a body{}", lock(holds_lock))
         }
         Cause::Works { on: Work::Python, .. } => "it uses the CPU in code of Python".into(),
         Cause::Sleeps { call, holds_lock } => {

@@ -36,9 +36,10 @@ impl LoopCode {
     pub fn callback(&self, stack: &[RawFrame], local: impl Fn(&RawFrame) -> u64) -> Option<(Callback, usize)> {
         let of_loop = |frame: &RawFrame| self.loops.contains(&frame.code) || frame.code == self.handle;
         // A loop whose frames are not of Python shows none: there a coroutine begins it.
-        let depth = stack
-            .iter()
-            .position(of_loop)
+        // Of loops that run within each other the outermost, whose callback all the others are.
+        let outermost = stack.iter().rposition(of_loop);
+        let depth = outermost
+            .map(|place| place - stack[..place].iter().rev().take_while(|frame| of_loop(frame)).count())
             .or_else(|| stack.iter().rposition(|frame| frame.is_generator).map(|place| place + 1))?;
         let first = stack.get(depth.checked_sub(1)?)?;
         let handle = stack.get(depth).filter(|frame| frame.code == self.handle).map_or(0, local);

@@ -2,28 +2,33 @@
 
 use std::{
     fs::Permissions,
-    io::{self, BufRead, BufReader, Read, Write},
+    io::{self, Read, Write},
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::AsFd,
         unix::{
             fs::PermissionsExt,
             net::{UnixListener, UnixStream},
         },
     },
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{self, Receiver, RecvTimeoutError},
+    },
     thread::JoinHandle,
     time::Duration,
 };
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 
-use crate::{folder, protocol::Question};
+use unisono_sys::signals;
+
+use crate::{descriptor::GuardedEvent, folder, protocol::Question, watched_loop::now};
 
 /// No question is longer.
-const QUESTION_MAX: u64 = 4096;
+const QUESTION_MAX: usize = 4096;
 /// A program that asks and does not go on is left.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Says what is asked; on the server's thread.
 pub type Respond = dyn Fn(Question) -> String + Send;
@@ -31,8 +36,10 @@ pub type Respond = dyn Fn(Question) -> String + Send;
 /// The server of a process. Dropped, it ends, is waited for, and its socket is gone.
 #[derive(Debug)]
 pub struct Server {
-    stop: Arc<OwnedFd>,
+    stop: Arc<GuardedEvent>,
     thread: Option<JoinHandle<()>>,
+    /// Is disconnected when the thread is through.
+    ended: Mutex<Receiver<()>>,
     path: PathBuf,
 }
 
@@ -53,12 +60,17 @@ impl Server {
         let listener = UnixListener::bind(&path)?;
         std::fs::set_permissions(&path, Permissions::from_mode(0o600))?;
         listener.set_nonblocking(true)?;
-        let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-        let stopped = Arc::clone(&stop);
-        let thread = std::thread::Builder::new()
-            .name("unisono-watch-io".into())
-            .spawn(move || serve(&listener, &stopped, uid, &respond))?;
-        Ok(Self { stop, thread: Some(thread), path })
+        let stop = Arc::new(GuardedEvent::new()?);
+        let (stopped, (still, ended)) = (Arc::clone(&stop), mpsc::channel());
+        let thread = std::thread::Builder::new().name("unisono-watch-io".into()).spawn(move || {
+            serve(&listener, &stopped, uid, &respond);
+            drop::<mpsc::Sender<()>>(still);
+        })?;
+        Ok(Self { stop, thread: Some(thread), ended: Mutex::new(ended), path })
+    }
+
+    fn ended(&self) -> std::sync::MutexGuard<'_, Receiver<()>> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where it listens.
@@ -69,9 +81,11 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It fails only when it is full, and then it is readable.
-        let _ = rustix::io::write(&self.stop, &1_u64.to_ne_bytes());
-        if let Some(thread) = self.thread.take() {
+        self.stop.set();
+        // Where the program has closed its descriptors, it is never told; it has nothing that anything waits for.
+        if let Some(thread) = self.thread.take()
+            && self.ended().recv_timeout(PATIENCE * 4) != Err(RecvTimeoutError::Timeout)
+        {
             let _ = thread.join();
         }
         // Whatever cleans such folders may have been before us.
@@ -79,7 +93,8 @@ impl Drop for Server {
     }
 }
 
-fn serve(listener: &UnixListener, stop: &OwnedFd, uid: u32, respond: &Respond) {
+fn serve(listener: &UnixListener, stop: &GuardedEvent, uid: u32, respond: &Respond) {
+    signals::hold_from_thread();
     loop {
         let mut wanted = [PollFd::new(stop, PollFlags::IN), PollFd::new(listener, PollFlags::IN)];
         let _ = poll(&mut wanted, None);
@@ -102,14 +117,30 @@ fn say(mut stream: UnixStream, uid: u32, respond: &Respond) -> io::Result<()> {
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    let mut line = String::new();
-    BufReader::new(&stream).take(QUESTION_MAX).read_line(&mut line)?;
-    let text = match serde_json::from_str(&line) {
+    let line = question(&mut stream)?;
+    let text = match serde_json::from_slice(&line) {
         Ok(question) => respond(question),
         Err(error) => serde_json::json!({"error": format!("this is no question: {error}")}).to_string(),
     };
     stream.write_all(text.as_bytes())?;
     stream.write_all(b"\n")
+}
+
+/// The line that is sent, which must be there in time: a program that sends it in drops keeps others waiting.
+fn question(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
+    let (mut line, begun) = (Vec::new(), now());
+    let mut piece = [0; 512];
+    while !line.contains(&b'\n') && line.len() < QUESTION_MAX {
+        let length = stream.read(&mut piece)?;
+        if length == 0 {
+            break;
+        }
+        if now().saturating_sub(begun) > PATIENCE {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        line.extend_from_slice(&piece[..length]);
+    }
+    Ok(line)
 }
 
 /// Asks the process behind a socket, and returns its answer.

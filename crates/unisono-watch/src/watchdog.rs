@@ -2,18 +2,17 @@
 
 use std::{
     io,
-    os::fd::{AsFd, OwnedFd, RawFd},
+    os::fd::{AsFd, RawFd},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
 };
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use unisono_sys::{
-    epoll,
+    epoll, signals,
     thread_activity::{Activity, SystemCall},
 };
 
@@ -71,7 +70,9 @@ pub struct Counts {
 
 #[derive(Debug)]
 struct Shared {
-    wake: OwnedFd,
+    /// No descriptor, which a program may close with all others.
+    is_woken: Mutex<bool>,
+    wake: Condvar,
     stop: AtomicBool,
     /// Whoever has a loop keeps it; one that is gone is let go of.
     loops: Mutex<Vec<Weak<WatchedLoop>>>,
@@ -87,7 +88,8 @@ impl Watchdog {
     /// When there is no descriptor or no thread left.
     pub fn start<M: Memory + Send + 'static>(settings: Settings<M>) -> io::Result<Self> {
         let shared = Arc::new(Shared {
-            wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            is_woken: Mutex::new(false),
+            wake: Condvar::new(),
             stop: AtomicBool::new(false),
             loops: Mutex::new(Vec::new()),
             wakes: AtomicU64::new(0),
@@ -108,8 +110,8 @@ impl Watchdog {
 
     /// A loop has begun or ended.
     pub fn wake(&self) {
-        // It fails only when it is woken already.
-        let _ = rustix::io::write(&self.shared.wake, &1_u64.to_ne_bytes());
+        *self.shared.woken() = true;
+        self.shared.wake.notify_one();
     }
 
     /// What it watches, to be asked from any thread.
@@ -154,14 +156,20 @@ impl Shared {
         self.loops.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn woken(&self) -> MutexGuard<'_, bool> {
+        self.is_woken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn wait(&self, limit: Option<Duration>) {
-        let limit = limit.map(|limit| Timespec {
-            tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: limit.subsec_nanos().into(),
-        });
-        // An interrupted wait is one that was woken early.
-        let _ = poll(&mut [PollFd::new(&self.wake, PollFlags::IN)], limit.as_ref());
-        let _ = rustix::io::read(&self.wake, &mut [0; 8]);
+        let asleep = |is_woken: &mut bool| !*is_woken;
+        let mut is_woken = match limit {
+            Some(limit) => {
+                let waited = self.wake.wait_timeout_while(self.woken(), limit, asleep);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+            None => self.wake.wait_while(self.woken(), asleep).unwrap_or_else(PoisonError::into_inner),
+        };
+        *is_woken = false;
     }
 }
 
@@ -192,12 +200,14 @@ struct Patrol<M> {
 
 impl<M: Memory> Patrol<M> {
     fn run(mut self) {
+        signals::hold_from_thread();
         let mut watches: Vec<Watch> = Vec::new();
         loop {
             let before = now();
             let due = watches.iter().filter_map(|watch| watch.due).min();
             self.shared.wait(due.map(|due| due.saturating_sub(before)));
             if self.shared.stop.load(Ordering::Acquire) {
+                watches.iter_mut().for_each(|watch| self.leave(watch));
                 return;
             }
             self.shared.wakes.fetch_add(1, Ordering::Relaxed);
@@ -295,7 +305,8 @@ impl<M: Memory> Patrol<M> {
 
     fn stall(&mut self, watch: &mut Watch, watched: &WatchedLoop, run: &LoopRun, stall: Told, now: Duration) {
         let Told { age, again } = stall;
-        if self.is_over(run) {
+        // Without its descriptor a loop cannot answer, whatever it does.
+        if self.is_over(run) || !watched.can_answer() {
             watched.end();
             return;
         }
@@ -324,6 +335,17 @@ impl<M: Memory> Patrol<M> {
         let Some(kept_back) = kept_back else { return };
         watch.told = Some(place);
         (self.settings.tell)(Event::Stall(Box::new(Stall { kept_back, ..stall })));
+    }
+
+    /// Nothing is watched any more: a stall that was told and is over is told to be.
+    fn leave(&mut self, watch: &mut Watch) {
+        let seen = match watch.watched.upgrade() {
+            Some(watched) => Seen { runs: watched.run().is_some(), sleeps: false, answered: watched.answered() },
+            None => Seen { runs: false, sleeps: false, answered: None },
+        };
+        if let Step::Ended { whole } = watch.state.turn(now(), seen) {
+            self.end(watch, whole);
+        }
     }
 
     /// Whether the loop has ended without telling.

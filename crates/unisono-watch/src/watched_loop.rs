@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -10,10 +10,10 @@ use std::{
     time::Duration,
 };
 
-use rustix::event::{EventfdFlags, eventfd};
 use unisono_sys::{monotonic, thread_activity::ThreadActivity};
 
 use crate::{
+    descriptor::GuardedEvent,
     event::ThreadName,
     interpreter::{RawFrame, Thread},
 };
@@ -22,7 +22,7 @@ use crate::{
 #[derive(Debug)]
 pub struct WatchedLoop {
     /// What the loop waits for, with its other descriptors; it answers by reading it.
-    ping: OwnedFd,
+    ping: GuardedEvent,
     asked: AtomicU64,
     asked_at: AtomicU64,
     answered: AtomicU64,
@@ -55,7 +55,7 @@ impl WatchedLoop {
     /// When there are no descriptors left.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
-            ping: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            ping: GuardedEvent::new()?,
             asked: AtomicU64::new(0),
             asked_at: AtomicU64::new(0),
             answered: AtomicU64::new(0),
@@ -86,7 +86,7 @@ impl WatchedLoop {
     /// The loop's answer, on its own thread.
     pub fn answer(&self) {
         // Nothing may be in it, when loops are nested or the answer comes twice; that is an answer as well.
-        let _ = rustix::io::read(&self.ping, &mut [0; 8]);
+        self.ping.clear();
         self.answered_at.store(monotonic::nanoseconds(), Ordering::Relaxed);
         self.answered.store(self.asked.load(Ordering::Acquire), Ordering::Release);
     }
@@ -95,8 +95,12 @@ impl WatchedLoop {
     pub fn ask(&self) {
         self.asked_at.store(monotonic::nanoseconds(), Ordering::Relaxed);
         self.asked.fetch_add(1, Ordering::AcqRel);
-        // It fails only when 2^64 - 2 answers are outstanding.
-        let _ = rustix::io::write(&self.ping, &1_u64.to_ne_bytes());
+        self.ping.set();
+    }
+
+    /// Whether it can answer: its descriptor is still what it was.
+    pub fn can_answer(&self) -> bool {
+        self.ping.is_ours()
     }
 
     /// When the last question was asked, if there was one.

@@ -7,9 +7,12 @@ import asyncio
 import io
 import runpy
 import sys
+import zipfile
 from importlib import import_module
+from importlib.machinery import SourceFileLoader
 from importlib.util import find_spec
 from pathlib import Path
+from types import TracebackType
 
 from unisono._batches.display import tell
 from unisono._native import printable
@@ -34,6 +37,7 @@ def main(words: list[str]) -> int:
     except (UsageError, OSError) as error:
         return _fail(str(error))
     sys.argv = program
+    sys.excepthook = _shown
     if options.module is None:
         return _run_script(program[0])
     # As `python -m` does it, from the folder at hand.
@@ -61,19 +65,44 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run_script(path: str) -> int:
+def _run_script(given: str) -> int:
+    path = Path(given).absolute()
+    if path.is_dir() or zipfile.is_zipfile(path) or path.suffix == ".pyc":
+        # What has no source to be read here is run as the interpreter runs it.
+        runpy.run_path(given, run_name="__main__")
+        return 0
     try:
-        with io.open_code(str(Path(path).absolute())) as file:
+        with io.open_code(str(path)) as file:
             source = file.read()
     except OSError as error:
-        return _fail(f"{path}: {error.strerror}")
+        return _fail(f"{given}: {error.strerror}")
     # In `__main__` itself, so that what a program pickles is found there.
     names = vars(sys.modules["__main__"])
     names.clear()
-    names.update({"__name__": "__main__", "__file__": path, "__builtins__": sys.modules["builtins"], "__spec__": None})
-    sys.path.insert(0, str(Path(path).resolve().parent))
-    exec(compile(source, path, "exec"), names)
+    names.update(
+        __name__="__main__",
+        __file__=str(path),
+        __builtins__=sys.modules["builtins"],
+        __annotations__={},
+        __cached__=None,
+        __doc__=None,
+        __loader__=SourceFileLoader("__main__", str(path)),
+        __package__=None,
+        __spec__=None,
+    )
+    sys.path.insert(0, str(path.resolve().parent))
+    exec(compile(source, str(path), "exec"), names)
     return 0
+
+
+def _shown(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Show an error as the interpreter would, from the program's first frame on."""
+    while trace is not None and trace.tb_frame.f_code.co_filename in _OURS:
+        trace = trace.tb_next
+    sys.__excepthook__(kind, error.with_traceback(trace), trace)
+
+
+_OURS = {__file__, runpy.__file__, "<frozen runpy>", str(Path(__file__).parents[1] / "__main__.py")}
 
 
 def _fail(message: str, hint: str | None = None) -> int:

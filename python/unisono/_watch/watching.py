@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
+import inspect
 import logging
 import os
 import sys
@@ -77,6 +78,10 @@ class Watch:
     def __call__(self, function: FunctionT) -> FunctionT:
         """Watch while this function runs."""
         self.stop()
+        if not inspect.isfunction(function) or inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise ArgumentError(
+                "watch decorates functions and coroutine functions: in a generator write `with unisono.watch():`"
+            )
         stall, file, json = self._options
         if asyncio.iscoroutinefunction(function):
 
@@ -136,7 +141,7 @@ def watch_by_environment(value: str) -> None:
         if stall > 0:
             watch_for_others(stall, None, False)
     except (UsageError, OSError) as error:
-        print(f"unisono.watch: not watched: {error}", file=sys.stderr)
+        _say(f"unisono.watch: not watched: {error}")
 
 
 def watch_for_others(stall: float, file: Path | None, json: bool) -> None:
@@ -148,6 +153,16 @@ def _long_enough(stall: float) -> float:
     if stall < _SHORTEST:
         raise ArgumentError(f"stall: {stall!r} is too short to tell a stall from an ordinary turn: 10 ms at the least")
     return stall
+
+
+def _say(text: str) -> None:
+    """Say what cannot be watched, once: it is the same for each loop."""
+    if text not in _SAID:
+        _SAID.add(text)
+        print(text, file=sys.stderr)
+
+
+_SAID: set[str] = set()
 
 
 class _State:
@@ -220,7 +235,7 @@ def _guard_of_process() -> WatchdogThread | None:
 def _guard(stall: float, file: Path | None, json: bool) -> WatchdogThread:
     blind = _blind()
     if blind is not None:
-        print(f"unisono.watch: stalls are told without their lines: {blind}", file=sys.stderr)
+        _say(f"unisono.watch: stalls are told without their lines: {blind}")
     descriptor = None
     if file is not None:
         descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -236,7 +251,7 @@ def _guard(stall: float, file: Path | None, json: bool) -> WatchdogThread:
     try:
         guard.serve(os.environ.get("XDG_RUNTIME_DIR"))
     except OSError as error:
-        print(f"unisono.watch: `unisono ps` and `unisono dump` do not see this process: {error}", file=sys.stderr)
+        _say(f"unisono.watch: `unisono ps` and `unisono dump` do not see this process: {error}")
     return guard
 
 
@@ -318,9 +333,11 @@ def _attach(loop: asyncio.AbstractEventLoop, *, is_under_way: bool) -> bool:
             ping = guard.add(_log)
             loop.add_reader(ping.fileno(), ping)
             _state.pings[loop] = ping
-        guard.begin(ping, threading.current_thread().name, is_under_way)
+        # A name may be of a file, whose bytes are no text.
+        name = threading.current_thread().name.encode("utf-8", "backslashreplace").decode()
+        guard.begin(ping, name, is_under_way)
     except (OSError, RuntimeError, NotImplementedError) as error:
-        print(f"unisono.watch: a loop of {type(loop).__name__} is not watched: {error}", file=sys.stderr)
+        _say(f"unisono.watch: a loop of {type(loop).__name__} is not watched: {error}")
         return False
     return True
 
@@ -332,7 +349,7 @@ def _forget(loop: asyncio.AbstractEventLoop, ping: LoopPing) -> None:
     if loop.is_closed():
         return
     try:
-        if not loop.is_running() or events._get_running_loop() is loop:
+        if not _is_running(loop) or events._get_running_loop() is loop:
             remove()
         else:
             loop.call_soon_threadsafe(remove)
@@ -344,12 +361,20 @@ def _forget(loop: asyncio.AbstractEventLoop, ping: LoopPing) -> None:
 def _wrapped(original: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(original)
     def run_forever(self: asyncio.AbstractEventLoop, *arguments: Any, **keywords: Any) -> None:
-        if self.is_running():
+        if _is_running(self):
             return original(self, *arguments, **keywords)
         with _running(self):
             return original(self, *arguments, **keywords)
 
     return run_forever
+
+
+def _is_running(loop: asyncio.AbstractEventLoop) -> bool:
+    try:
+        return loop.is_running()
+    except NotImplementedError:
+        # A loop need have no more than it is used for.
+        return events._get_running_loop() is loop
 
 
 _RUN: CodeType = next(

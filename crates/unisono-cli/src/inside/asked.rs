@@ -29,20 +29,35 @@ fn folder_of_user() -> Result<PathBuf, Failure> {
     }
 }
 
-/// The processes that answer, by number; what those have left that ended without a word is removed.
-pub fn all() -> Result<Vec<(u32, Answer)>, Failure> {
+/// A process by its number, and what it says, or why it says nothing.
+pub type Said = (u32, Result<Answer, String>);
+
+/// The processes that are watched, by number, and what each says, or why it says nothing; what those have left that
+/// ended without a word is removed.
+pub fn all() -> Result<Vec<Said>, Failure> {
     let processes = folder::processes(&folder_of_user()?);
     let answers = processes.into_iter().filter_map(|(number, path)| match ask(&path, Question::Loops) {
-        Ok(answer) => Some((number, answer)),
-        Err(error) => {
-            if error.kind() == io::ErrorKind::ConnectionRefused && !lives(number) {
+        Ok(answer) => Some((number, Ok(answer))),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            if !lives(number) {
                 // It may be gone already.
                 let _ = std::fs::remove_file(&path);
             }
             None
         }
+        // It has ended meanwhile.
+        Err(_) if !lives(number) => None,
+        Err(error) => Some((number, Err(reason(&error)))),
     });
     Ok(answers.collect())
+}
+
+/// Why a process says nothing.
+fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "does not answer: is it stopped?".to_owned(),
+        _ => format!("does not answer: {error}"),
+    }
 }
 
 /// What one process says.
@@ -55,7 +70,7 @@ pub fn one(number: u32, question: Question) -> Result<Answer, Failure> {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
             Failure::usage(format!("process {number} is not watched by unisono")).hint(HOW_TO_WATCH)
         }
-        _ => Failure::fault(format!("process {number} did not answer at {}: {error}", path.display())),
+        _ => Failure::fault(format!("process {number} {} (socket {})", reason(&error), path.display())),
     })
 }
 

@@ -5,9 +5,9 @@ use std::fmt::Write;
 use clap::Args;
 use serde_json::json;
 use unisono_core::printable;
-use unisono_watch::protocol::{Answer, LoopAnswer};
+use unisono_watch::protocol::LoopAnswer;
 
-use super::asked;
+use super::asked::{self, Said};
 use crate::{
     failure::Failure,
     output::{self, StandardOutput},
@@ -31,11 +31,14 @@ pub fn run(args: &PsArgs) -> Result<u8, Failure> {
     output::ended(out.own(&text).and_then(|()| out.flush()))
 }
 
-fn as_json(answers: &[(u32, Answer)]) -> String {
+fn as_json(answers: &[Said]) -> String {
     let all: Vec<_> = answers
         .iter()
         .map(|(number, answer)| {
-            let mut value = json!(answer);
+            let mut value = match answer {
+                Ok(answer) => json!(answer),
+                Err(reason) => json!({"error": reason}),
+            };
             value["process"] = json!(number);
             value["command"] = json!(asked::command_of(*number));
             value
@@ -44,7 +47,7 @@ fn as_json(answers: &[(u32, Answer)]) -> String {
     format!("{}\n", json!(all))
 }
 
-fn table(answers: &[(u32, Answer)]) -> String {
+fn table(answers: &[Said]) -> String {
     if answers.is_empty() {
         return "no process of this user is watched: start one with UNISONO_WATCH=1, or call unisono.watch() in it\n"
             .to_owned();
@@ -53,15 +56,16 @@ fn table(answers: &[(u32, Answer)]) -> String {
     for (number, answer) in answers {
         let command = asked::command_of(*number);
         let command = printable(&command);
-        let mut line = |name: &str, state: &str| {
+        let mut line = |name: &str, state: &str, stalls: &str| {
             // Writing to a string cannot fail.
-            let _ = writeln!(text, "{number:<9}{:<18}{state:<28}{:>7}  {command}", printable(name), answer.stalls);
+            let _ = writeln!(text, "{number:<9}{:<18}{state:<28}{stalls:>7}  {command}", printable(name));
         };
-        for each in &answer.loops {
-            line(&each.thread, &state(each));
-        }
-        if answer.loops.is_empty() {
-            line("-", "no loop runs");
+        match answer {
+            Err(reason) => line("-", reason, "-"),
+            Ok(answer) if answer.loops.is_empty() => line("-", "no loop runs", &answer.stalls.to_string()),
+            Ok(answer) => {
+                answer.loops.iter().for_each(|each| line(&each.thread, &state(each), &answer.stalls.to_string()));
+            }
         }
     }
     text
