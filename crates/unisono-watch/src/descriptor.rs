@@ -1,5 +1,5 @@
-//! A descriptor of ours that the program may have closed, with all others, before it opened a file of its own by the same
-//! number (`os.closerange`, as daemons do).
+//! A descriptor of ours that the program may have closed, with all others, before it opened a file of its own by the
+//! same number (`os.closerange`, as daemons do).
 
 use std::{
     io,

@@ -228,7 +228,8 @@ impl<M: Memory> Patrol<M> {
     }
 
     /// Takes up loops that were added, and lets go of those that were removed.
-    fn meet(&self, watches: &mut Vec<Watch>) {
+    fn meet(&mut self, watches: &mut Vec<Watch>) {
+        watches.iter_mut().filter(|watch| watch.watched.strong_count() == 0).for_each(|watch| self.leave(watch));
         watches.retain(|watch| watch.watched.strong_count() > 0);
         for watched in self.shared.loops().iter() {
             if !watches.iter().any(|watch| watch.watched.ptr_eq(watched)) {

@@ -78,7 +78,11 @@ class Watch:
     def __call__(self, function: FunctionT) -> FunctionT:
         """Watch while this function runs."""
         self.stop()
-        if not inspect.isfunction(function) or inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        if (
+            not inspect.isfunction(function)
+            or inspect.isgeneratorfunction(function)
+            or inspect.isasyncgenfunction(function)
+        ):
             raise ArgumentError(
                 "watch decorates functions and coroutine functions: in a generator write `with unisono.watch():`"
             )
