@@ -43,14 +43,15 @@ def test_empty_input_is_a_success_that_says_so(unisono, tmp_path, server, name):
 
 
 def test_a_member_that_rows_lack_is_named_with_the_row_and_stops_nothing(unisono, tmp_path, server, lines):
-    (tmp_path / "in.jsonl").write_text('{"id": 1}\n{"id": 2}\n')
+    (tmp_path / "in.jsonl").write_text('{"id": 1, "day": 7}\n{"id": 2}\n{"id": 3, "day": 8}\n')
     done = unisono("fetch", "--from", "in.jsonl", server.url + "/items/{day}")
     assert done.returncode == 1
-    rows = lines(done.stdout)
-    assert [row["error"]["kind"] for row in rows] == ["input", "input"]
+    rows = {row["row"]: row for row in lines(done.stdout)}
+    assert [rows[number]["outcome"] for number in (0, 1, 2)] == ["ok", "failed", "ok"]
+    assert rows[1]["error"]["kind"] == "input"
     assert rows[1]["error"]["where"] == "in.jsonl:2"
-    assert "`day`" in rows[0]["error"]["message"]
-    assert server.requests == []
+    assert "`day`" in rows[1]["error"]["message"]
+    assert sorted(server.paths()) == ["/items/7", "/items/8"]
 
 
 def test_a_file_that_is_not_there_is_an_error_with_a_hint(unisono):

@@ -56,7 +56,7 @@ batch(double, range(3), on_exit="stop")  # wrong: finish or cancel
 starmap(double, [1, 2])  # wrong: no arguments
 _ = gather(users=AsyncClient().get)  # wrong: it is not called
 _ = gather(AsyncClient().get("/"), requires=["users"])  # wrong: a typo
-__ = first(AsyncClient().get("/"), delay="1s")  # wrong: seconds
+__ = first(AsyncClient().get("/"), delay=[1])  # wrong: a time
 Client().pages("/", links=True)  # wrong: it is link
 Client().pages("/", next=True)  # wrong: an expression
 Client(transport="fake")  # wrong: no transport
