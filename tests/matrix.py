@@ -36,7 +36,7 @@ CHOSEN = [
     "returning", "identity", "limiter", "watch", "watch_outside", "watch_run", "dump", "dump_healthy", "dump_stuck",
 ]  # fmt: skip
 # And what those need of the packages for development.
-CHOSEN_PACKAGES = ["anyio", "cloudpickle", "hypothesis", "mypy", "numpy", "pytest", "pytest-xdist", "uvloop"]
+CHOSEN_PACKAGES = ["anyio", "cloudpickle", "hypothesis", "mypy", "numpy", "pytest", "pytest-xdist", "uvicorn", "uvloop"]
 
 OWN = [("futures", "threads"), ("futures", "processes"), ("pool", "processes")]
 
