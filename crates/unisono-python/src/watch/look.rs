@@ -160,12 +160,10 @@ fn loop_of<'look>(kinds: &Kinds<'look>, stacks: &Stacks<'_, 'look>, threads: &Th
         kind: seen.type_name(),
         thread,
         activity: if is_stock { activity(kinds, seen) } else { Activity::NotVisible },
-        is_parked: if is_stock {
-            innermost == Some(Role::Parks)
-        } else {
-            // A loop that is written in C shows the function that runs it as the innermost, also while it calls C.
-            innermost == Some(Role::RunsLoop) && thread.is_some_and(|thread| threads.waits_for_descriptors(thread))
-        },
+        // By the kernel as well: a loop that has been woken is in that function until it is given the lock and a core.
+        // One that is written in C shows the function that runs it as the innermost, also while it calls C.
+        is_parked: innermost == Some(if is_stock { Role::Parks } else { Role::RunsLoop })
+            && thread.is_some_and(|thread| threads.waits_for_descriptors(thread)),
         is_ending: stack.iter().any(|&site| stacks.role(site) == Some(Role::CancelsAll)),
     }
 }

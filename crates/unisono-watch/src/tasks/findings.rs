@@ -18,7 +18,7 @@ use std::collections::{HashMap, HashSet};
 
 pub use finding::{Certainty, Finding, Kind, Line};
 
-use super::{Snapshot, liveness::Liveness};
+use super::{Snapshot, Task, liveness::Liveness};
 
 /// What is found in a snapshot.
 pub fn findings(snapshot: &Snapshot, liveness: &Liveness) -> Vec<Finding> {
@@ -40,15 +40,22 @@ pub fn confirmed(
     earlier: &[Finding],
     earlier_snapshot: &Snapshot,
 ) -> Vec<Finding> {
-    let mut before: HashMap<Kind, HashSet<(usize, usize)>> = HashMap::new();
+    let mut before: HashMap<Kind, HashSet<Unmoved<'_>>> = HashMap::new();
     for finding in earlier {
         let tasks = finding.tasks.iter().map(|&task| &earlier_snapshot.tasks[task]);
-        before.entry(finding.kind).or_default().extend(tasks.map(|task| (task.identity, task.waiter)));
+        before.entry(finding.kind).or_default().extend(tasks.map(same));
     }
     let was_found = |finding: &Finding| {
         let Some(before) = before.get(&finding.kind) else { return false };
         let tasks = finding.tasks.iter().map(|&task| &snapshot.tasks[task]);
-        tasks.map(|task| (task.identity, task.waiter)).all(|task| before.contains(&task))
+        tasks.map(same).all(|task| before.contains(&task))
     };
     found.into_iter().filter(|finding| finding.certainty == Certainty::Fact || was_found(finding)).collect()
+}
+
+/// What two looks know a task by that has not moved. By its name too, since where one has ended another may lie.
+type Unmoved<'a> = (usize, usize, Option<&'a str>);
+
+fn same(task: &Task) -> Unmoved<'_> {
+    (task.identity, task.waiter, task.name.as_deref())
 }
