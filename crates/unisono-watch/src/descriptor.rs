@@ -3,17 +3,37 @@
 
 use std::{
     io,
+    ops::Deref,
     os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd},
 };
 
 use rustix::event::{EventfdFlags, eventfd};
 
-/// An eventfd that is written to, and closed, only while it is one.
+/// What has a descriptor, which is closed only while it is what it was.
 #[derive(Debug)]
-pub struct GuardedEvent {
+pub struct Guarded<T: AsFd + IntoRawFd> {
     /// There until the drop.
-    descriptor: Option<OwnedFd>,
+    inner: Option<T>,
     identity: (u64, u64, u32),
+}
+
+/// An eventfd that is written to, and read, only while it is one.
+pub type GuardedEvent = Guarded<OwnedFd>;
+
+impl<T: AsFd + IntoRawFd> Guarded<T> {
+    /// Of this, as it is now.
+    ///
+    /// # Errors
+    /// When it has no descriptor any more.
+    pub fn of(inner: T) -> io::Result<Self> {
+        let identity = identity(inner.as_fd()).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Self { inner: Some(inner), identity })
+    }
+
+    /// Whether its descriptor is still what it was.
+    pub fn is_ours(&self) -> bool {
+        identity(self.as_fd()) == Some(self.identity)
+    }
 }
 
 impl GuardedEvent {
@@ -22,14 +42,7 @@ impl GuardedEvent {
     /// # Errors
     /// When there is no descriptor left.
     pub fn new() -> io::Result<Self> {
-        let descriptor = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let identity = identity(descriptor.as_fd()).ok_or(io::ErrorKind::NotFound)?;
-        Ok(Self { descriptor: Some(descriptor), identity })
-    }
-
-    /// Whether it is still what it was.
-    pub fn is_ours(&self) -> bool {
-        identity(self.as_fd()) == Some(self.identity)
+        Self::of(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)
     }
 
     /// Makes it readable.
@@ -49,19 +62,27 @@ impl GuardedEvent {
     }
 }
 
-impl AsFd for GuardedEvent {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.descriptor.as_ref().expect("it is there until the drop").as_fd()
+impl<T: AsFd + IntoRawFd> Deref for Guarded<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.inner.as_ref().expect("it is there until the drop")
     }
 }
 
-impl Drop for GuardedEvent {
+impl<T: AsFd + IntoRawFd> AsFd for Guarded<T> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        (**self).as_fd()
+    }
+}
+
+impl<T: AsFd + IntoRawFd> Drop for Guarded<T> {
     fn drop(&mut self) {
         if !self.is_ours()
-            && let Some(descriptor) = self.descriptor.take()
+            && let Some(inner) = self.inner.take()
         {
             // The number is the program's now.
-            let _ = descriptor.into_raw_fd();
+            let _ = inner.into_raw_fd();
         }
     }
 }
@@ -86,9 +107,9 @@ mod tests {
         let taken = std::fs::File::options().read(true).write(true).open(format!("/proc/self/fd/{}", file.as_raw_fd()));
         let copy = taken.unwrap();
         // As the program does it: the number is another file's from here on.
-        let mut target = event.descriptor.as_ref().unwrap().try_clone().unwrap();
+        let mut target = event.inner.as_ref().unwrap().try_clone().unwrap();
         rustix::io::dup2(&copy, &mut target).unwrap();
-        let stolen = GuardedEvent { descriptor: Some(target), identity: event.identity };
+        let stolen = GuardedEvent { inner: Some(target), identity: event.identity };
         let stolen_number = stolen.as_fd().as_raw_fd();
         assert!(event.is_ours() && !stolen.is_ours());
         stolen.set();

@@ -23,7 +23,12 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use unisono_sys::signals;
 
-use crate::{descriptor::GuardedEvent, folder, protocol::Question, watched_loop::now};
+use crate::{
+    descriptor::{Guarded, GuardedEvent},
+    folder,
+    protocol::Question,
+    watched_loop::now,
+};
 
 /// No question is longer.
 const QUESTION_MAX: usize = 4096;
@@ -60,6 +65,7 @@ impl Server {
         let listener = UnixListener::bind(&path)?;
         std::fs::set_permissions(&path, Permissions::from_mode(0o600))?;
         listener.set_nonblocking(true)?;
+        let listener = Guarded::of(listener)?;
         let stop = Arc::new(GuardedEvent::new()?);
         let (stopped, (still, ended)) = (Arc::clone(&stop), mpsc::channel());
         let thread = std::thread::Builder::new().name("unisono-watch-io".into()).spawn(move || {
@@ -93,12 +99,16 @@ impl Drop for Server {
     }
 }
 
-fn serve(listener: &UnixListener, stop: &GuardedEvent, uid: u32, respond: &Respond) {
+fn serve(listener: &Guarded<UnixListener>, stop: &GuardedEvent, uid: u32, respond: &Respond) {
     signals::hold_from_thread();
     loop {
         let mut wanted = [PollFd::new(stop, PollFlags::IN), PollFd::new(listener, PollFlags::IN)];
         let _ = poll(&mut wanted, None);
         if !wanted[0].revents().is_empty() {
+            return;
+        }
+        // The program has closed it: whatever has its number now is not asked.
+        if !listener.is_ours() {
             return;
         }
         if let Ok((stream, _)) = listener.accept() {
